@@ -1,0 +1,198 @@
+"""The router's modes (Dynamo: `lib/runtime/src/pipeline/network/egress/push_router.rs` and its picker).
+
+A picker looks at a request and at the instances that serve its endpoint, sorted by id, and chooses one. A
+reader's own router is one function of the same two things: `def pick(request, instances): return instance`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+from dynlab.errors import ConfigError, InstanceNotFoundError, PickError, did_you_mean, listed
+from dynlab.protocols import Envelope, Instance
+
+__all__ = (
+    "CustomPicker",
+    "DirectPicker",
+    "LeastLoadedPicker",
+    "Pick",
+    "PickFunction",
+    "Picker",
+    "PowerOfTwoPicker",
+    "RandomPicker",
+    "RoundRobinPicker",
+    "RouterMode",
+    "RouterSpec",
+    "make_picker",
+    "parse_router_mode",
+)
+
+PickFunction: TypeAlias = Callable[[Envelope, Sequence[Instance]], Instance | int]
+
+
+class RouterMode(StrEnum):
+    """The values of `--router-mode` in Dynamo 1.6.1 that need to know nothing about caches."""
+
+    ROUND_ROBIN = "round-robin"
+    RANDOM = "random"
+    POWER_OF_TWO = "power-of-two"
+    LEAST_LOADED = "least-loaded"
+    DIRECT = "direct"
+
+
+RouterSpec: TypeAlias = RouterMode | str | PickFunction
+"""How a reader names a router: a mode, its name in either spelling, or a pick function."""
+
+
+def parse_router_mode(spec: RouterSpec) -> RouterMode | PickFunction:
+    """Accept `RouterMode.RANDOM`, "random", "round_robin", "RoundRobin", or a pick function.
+
+    Raises:
+        ConfigError: for any other value; names the modes and the closest one.
+    """
+    if callable(spec) and not isinstance(spec, str):
+        return spec
+    known = [mode.value for mode in RouterMode]
+    wanted = "".join("-" + c.lower() if c.isupper() else c for c in str(spec)).strip("-").replace("_", "-")
+    if wanted not in known:
+        raise ConfigError(
+            f"router_mode={spec!r} is no router mode; the modes are {listed(known)}, "
+            f"or give a function pick(request, instances).{did_you_mean(wanted, known)}"
+        )
+    return RouterMode(wanted)
+
+
+class Pick(NamedTuple):
+    """The chosen instance, and what the rule looked at (kept in the trace, so plain JSON values)."""
+
+    instance: Instance
+    detail: Mapping[str, Any]
+
+
+class Picker(Protocol):
+    """A rule with its state. `instances` is never empty and sorted by id, ascending."""
+
+    mode: str
+
+    def pick(self, request: Envelope, instances: Sequence[Instance]) -> Pick:
+        """Choose one instance."""
+
+
+class RoundRobinPicker:
+    """Each instance in turn: `ids[turn % n]`, the turn counting on when workers join or leave."""
+
+    mode = RouterMode.ROUND_ROBIN.value
+
+    def __init__(self) -> None:
+        self._turn = 0
+
+    def pick(self, request: Envelope, instances: Sequence[Instance]) -> Pick:
+        turn = self._turn
+        self._turn = turn + 1
+        return Pick(instances[turn % len(instances)], {"turn": turn})
+
+
+class RandomPicker:
+    """Any instance, all equally likely."""
+
+    mode = RouterMode.RANDOM.value
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+
+    def pick(self, request: Envelope, instances: Sequence[Instance]) -> Pick:
+        return Pick(instances[int(self._rng.random() * len(instances))], {})
+
+
+class PowerOfTwoPicker:
+    """Two distinct instances at random; the one with fewer requests in flight wins, the first on a tie."""
+
+    mode = RouterMode.POWER_OF_TWO.value
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+
+    def pick(self, request: Envelope, instances: Sequence[Instance]) -> Pick:
+        n = len(instances)
+        if n == 1:
+            return Pick(instances[0], {"sampled": [instances[0].instance_id]})
+        one = int(self._rng.random() * n)
+        other = int(self._rng.random() * (n - 1))
+        first, second = instances[one], instances[other + (other >= one)]
+        chosen = second if second.active_requests < first.active_requests else first
+        return Pick(chosen, {"sampled": [first.instance_id, second.instance_id]})
+
+
+class LeastLoadedPicker:
+    """The fewest requests in flight; ties are drawn uniformly."""
+
+    mode = RouterMode.LEAST_LOADED.value
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+
+    def pick(self, request: Envelope, instances: Sequence[Instance]) -> Pick:
+        least = min(instance.active_requests for instance in instances)
+        tied = [instance for instance in instances if instance.active_requests == least]
+        return Pick(tied[int(self._rng.random() * len(tied))], {"tied": len(tied)})
+
+
+class DirectPicker:
+    """Always the same instance: the one named, or the one with the lowest id when none is."""
+
+    mode = RouterMode.DIRECT.value
+
+    def __init__(self, instance_id: int | None = None) -> None:
+        self._instance_id = instance_id
+
+    def pick(self, request: Envelope, instances: Sequence[Instance]) -> Pick:
+        """Choose the named instance.
+
+        Raises:
+            InstanceNotFoundError: if no instance has the id.
+        """
+        if self._instance_id is None:
+            return Pick(instances[0], {})
+        for instance in instances:
+            if instance.instance_id == self._instance_id:
+                return Pick(instance, {})
+        raise InstanceNotFoundError(request.endpoint, self._instance_id, [i.instance_id for i in instances])
+
+
+class CustomPicker:
+    """A reader's function behind the picker's face; it may return the instance or its id."""
+
+    def __init__(self, function: PickFunction) -> None:
+        self._function = function
+        self.mode = getattr(function, "__name__", type(function).__name__)
+
+    def pick(self, request: Envelope, instances: Sequence[Instance]) -> Pick:
+        """Ask the function.
+
+        Raises:
+            PickError: if what it returns is none of `instances`.
+        """
+        picked = self._function(request, instances)
+        for instance in instances:
+            if picked is instance or (type(picked) is int and picked == instance.instance_id):
+                return Pick(instance, {})
+        raise PickError(picked, [instance.instance_id for instance in instances])
+
+
+def make_picker(router: RouterMode | PickFunction, rng: random.Random) -> Picker:
+    """Build the rule with fresh state."""
+    match router:
+        case RouterMode.ROUND_ROBIN:
+            return RoundRobinPicker()
+        case RouterMode.RANDOM:
+            return RandomPicker(rng)
+        case RouterMode.POWER_OF_TWO:
+            return PowerOfTwoPicker(rng)
+        case RouterMode.LEAST_LOADED:
+            return LeastLoadedPicker(rng)
+        case RouterMode.DIRECT:
+            return DirectPicker()
+    return CustomPicker(router)

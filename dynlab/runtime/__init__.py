@@ -1,0 +1,1 @@
+"""The distributed runtime in one process: discovery plane, request plane, clients (Dynamo: `dynamo.runtime`)."""

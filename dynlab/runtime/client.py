@@ -1,0 +1,222 @@
+"""The client of an endpoint on the local runtime, with the semantics of Dynamo 1.6.1's Python `Client`."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING, Any
+
+from dynlab.errors import (
+    InstancesTimeoutError,
+    StreamIncompleteError,
+    WorkerUnavailableError,
+    did_you_mean,
+    listed,
+)
+from dynlab.protocols import EndpointId, Envelope, Instance, to_wire
+from dynlab.routing.modes import (
+    DirectPicker,
+    LeastLoadedPicker,
+    PickFunction,
+    Picker,
+    PowerOfTwoPicker,
+    RandomPicker,
+    RoundRobinPicker,
+    RouterMode,
+    make_picker,
+)
+from dynlab.runtime.context import Context, current_context
+from dynlab.runtime.loops import Mailbox
+from dynlab.runtime.request_plane import Call, Reply, ResponseStream
+
+if TYPE_CHECKING:
+    from dynlab.runtime.local import LocalRuntime
+
+__all__ = ("LocalClient",)
+
+DEAD = (WorkerUnavailableError, StreamIncompleteError)
+"""Errors that say the worker is gone: it is skipped for a while, and the request may go elsewhere."""
+
+
+class LocalClient:
+    """Sends requests to the instances of one endpoint. Lives on the loop that made it.
+
+    Round robin goes through the ids in ascending order from the first, and only round robin moves its turn.
+    `generate` is random, whatever the router mode: so it is in Dynamo's Python client. `route` is dynlab's own
+    verb: it follows the router mode of this client, or else of the deployment.
+    """
+
+    def __init__(
+        self,
+        runtime: LocalRuntime,
+        endpoint: EndpointId,
+        router: RouterMode | PickFunction | None,
+        rng: random.Random,
+    ) -> None:
+        self.endpoint = endpoint
+        self._runtime = runtime
+        self._router = router
+        self._rng = rng
+        self._home = Mailbox.here()
+        self._loop = asyncio.get_running_loop()
+        self._table = runtime.table(endpoint)
+        self._round_robin = RoundRobinPicker()
+        self._random = RandomPicker(rng)
+        self._power_of_two = PowerOfTwoPicker(rng)
+        self._least_loaded = LeastLoadedPicker(rng)
+        self._routers: dict[RouterMode | PickFunction, Picker] = {}
+
+    def instances(self) -> tuple[Instance, ...]:
+        """Return the instances that are listed now, sorted by id, with their requests in flight."""
+        return self._table.instances()
+
+    def instance_ids(self) -> list[int]:
+        """Return the ids of the instances that are listed now (sorted here; Dynamo gives no order)."""
+        return [instance.instance_id for instance in self._table.instances()]
+
+    def endpoint_ids(self) -> list[int]:
+        """The name of `instance_ids` until Dynamo 0.3."""
+        return self.instance_ids()
+
+    async def wait_for_instances(self, at_least: int = 1, timeout: float | None = None) -> list[int]:
+        """Wait until that many instances are listed, and return their ids.
+
+        Raises:
+            InstancesTimeoutError: if they do not appear within `timeout` seconds.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                async for found in self._runtime.planes.discovery.watch(self.endpoint):
+                    if len(found) >= at_least:
+                        break
+        except TimeoutError:
+            assert timeout is not None
+            found_now = len(self.instance_ids())
+            raise InstancesTimeoutError(self.endpoint, found_now, at_least, timeout, self._hint()) from None
+        return self.instance_ids()
+
+    async def direct(
+        self, request: Any, instance_id: int, annotated: bool = True, context: Context | None = None
+    ) -> ResponseStream:
+        """Send to one instance, even one that just failed.
+
+        Raises:
+            InstanceNotFoundError: if no instance has the id.
+            WorkerUnavailableError: if it is listed but dead.
+        """
+        return self._send(DirectPicker(instance_id), request, annotated, context, direct=True)
+
+    async def random(self, request: Any, annotated: bool = True, context: Context | None = None) -> ResponseStream:
+        """Send to any instance, all equally likely.
+
+        Raises:
+            NoInstancesError: if there is none.
+            WorkerUnavailableError: if the chosen one is dead and no migration is left.
+        """
+        return self._send(self._random, request, annotated, context)
+
+    async def round_robin(self, request: Any, annotated: bool = True, context: Context | None = None) -> ResponseStream:
+        """Send to the next instance in turn; raises as `random` does."""
+        return self._send(self._round_robin, request, annotated, context)
+
+    async def power_of_two(
+        self, request: Any, annotated: bool = True, context: Context | None = None
+    ) -> ResponseStream:
+        """Send to the less loaded of two drawn at random; raises as `random` does. (In Dynamo: Rust only.)"""
+        return self._send(self._power_of_two, request, annotated, context)
+
+    async def least_loaded(
+        self, request: Any, annotated: bool = True, context: Context | None = None
+    ) -> ResponseStream:
+        """Send to the least loaded; raises as `random` does. (In Dynamo: Rust only.)"""
+        return self._send(self._least_loaded, request, annotated, context)
+
+    async def generate(self, request: Any, annotated: bool = True, context: Context | None = None) -> ResponseStream:
+        """Send to any instance: the same as `random`."""
+        return self._send(self._random, request, annotated, context)
+
+    async def route(self, request: Any, annotated: bool = True, context: Context | None = None) -> ResponseStream:
+        """Send by the router mode of this client, or else of the deployment; raises as `random` does."""
+        router = self._router if self._router is not None else self._runtime.planes.router_mode
+        picker = self._routers.get(router)
+        if picker is None:
+            picker = self._routers[router] = make_picker(router, self._rng)
+        return self._send(picker, request, annotated, context, direct=router is RouterMode.DIRECT)
+
+    def _send(
+        self, picker: Picker, request: Any, annotated: bool, context: Context | None, *, direct: bool = False
+    ) -> ResponseStream:
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError(
+                f"This client of {self.endpoint} lives on another event loop; "
+                "make one where you use it: await endpoint.client()."
+            )
+        parent = context if context is not None else current_context.get()
+        if parent is None:
+            parent = Context(self._runtime.next_request_id())
+        if parent.trace is None:
+            parent.trace = self._runtime.planes.traces.begin(parent.id())
+        envelope = Envelope(self.endpoint, parent.id(), to_wire(request))
+        attempts_left = 0 if direct else self._runtime.planes.migration_limit
+
+        def resend(reply: Reply, error: BaseException) -> bool:
+            """Try another worker after one died with nothing sent (Dynamo: `migration.rs`)."""
+            nonlocal attempts_left
+            while isinstance(error, DEAD) and attempts_left > 0:
+                attempts_left -= 1
+                try:
+                    self._dispatch(picker, envelope, reply, parent, direct)
+                    return True
+                except WorkerUnavailableError as again:
+                    error = again
+                except Exception:
+                    return False  # nobody left: the reader gets the error of the worker that died
+            return False
+
+        reply = Reply(self._home, parent, resend)
+        if not parent.is_stopped():
+            try:
+                self._dispatch(picker, envelope, reply, parent, direct)
+            except WorkerUnavailableError as error:
+                if not resend(reply, error):
+                    reply.close()
+                    raise
+            except BaseException:
+                reply.close()
+                raise
+        return ResponseStream(reply, annotated)
+
+    def _dispatch(self, picker: Picker, envelope: Envelope, reply: Reply, parent: Context, direct: bool) -> None:
+        """Pick an instance and hand it the request."""
+        trace = parent.trace
+        assert trace is not None
+        hop = trace.hop(parent.hop, self.endpoint.component, self.endpoint.name)
+        try:
+            registration, instance = self._table.select(picker, envelope, hop, direct=direct)
+        except BaseException as error:
+            hop.ended(type(error).__name__)
+            raise
+
+        def settle(error: BaseException | None) -> None:
+            self._table.release(instance)
+            if isinstance(error, DEAD):
+                self._table.report_down(instance)
+
+        call = Call(envelope, reply, trace, hop)
+        reply.attach(call, registration.server.home, settle)
+        try:
+            registration.server.submit(call)
+        except WorkerUnavailableError as error:
+            hop.ended(type(error).__name__)
+            settle(error)
+            raise
+
+    def _hint(self) -> str:
+        """Say what is served, when the endpoint's name may simply be misspelt."""
+        known = [str(endpoint) for endpoint in self._runtime.planes.discovery.endpoints()]
+        if str(self.endpoint) in known:
+            return ""
+        return f" Served now: {listed(known)}.{did_you_mean(str(self.endpoint), known)}"
+
+    def __repr__(self) -> str:
+        return f"<LocalClient of {self.endpoint}: instances {self.instance_ids()}>"

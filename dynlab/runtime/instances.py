@@ -1,0 +1,97 @@
+"""One runtime's view of an endpoint: who serves it, how many requests it has there, who just failed it.
+
+(Dynamo: `lib/runtime/src/component/client.rs` keeps the same three things per process and endpoint.)
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+
+from dynlab.errors import NoInstancesError
+from dynlab.protocols import EndpointId, Envelope, Instance
+from dynlab.routing.modes import Picker
+from dynlab.runtime.discovery import Discovery, Registration
+from dynlab.tracing import Hop
+
+__all__ = ("INHIBITED_S", "InstanceTable")
+
+INHIBITED_S = 5.0
+"""How often a failed instance is given another chance (`DYN_RUNTIME_INHIBITED_DURATION_SECS`)."""
+
+
+class InstanceTable:
+    """Picks instances and counts what is in flight; shared by all clients of a runtime, on whatever loop."""
+
+    def __init__(self, discovery: Discovery, endpoint: EndpointId, inhibited_s: float = INHIBITED_S) -> None:
+        self._discovery = discovery
+        self._endpoint = endpoint
+        self._inhibited_s = inhibited_s
+        self._since = discovery.clock.now()
+        # Reentrant, because it is held while a reader's pick function runs, and that may look at the client.
+        self._lock = threading.RLock()
+        self._version = -1
+        self._registrations: dict[int, Registration] = {}
+        self._instances: tuple[Instance, ...] = ()
+        self._inhibited: dict[int, float] = {}
+
+    def select(
+        self, picker: Picker, request: Envelope, hop: Hop, *, direct: bool = False
+    ) -> tuple[Registration, Instance]:
+        """Pick an instance and count the request as in flight there; the hop keeps what was seen.
+
+        A failed instance is skipped, but not by a direct call, which names its instance itself.
+
+        Raises:
+            NoInstancesError: if nobody is listed, or all who are have just failed.
+        """
+        with self._lock:
+            instances = self._refresh()
+            inhibited = self._still_inhibited()
+            eligible = (
+                instances
+                if direct or not inhibited
+                else tuple(instance for instance in instances if instance.instance_id not in inhibited)
+            )
+            if not eligible:
+                raise NoInstancesError(self._endpoint, sorted(inhibited))
+            chosen, detail = picker.pick(request, eligible)
+            hop.picked(picker.mode, chosen, instances, inhibited, detail)
+            chosen.active_requests += 1
+            return self._registrations[chosen.instance_id], chosen
+
+    def release(self, instance: Instance) -> None:
+        """A request sent there has ended."""
+        with self._lock:
+            instance.active_requests -= 1
+
+    def report_down(self, instance: Instance) -> None:
+        """Skip an instance until the next tick of `inhibited_s` since this table began; it is then tried again."""
+        if self._inhibited_s > 0:
+            with self._lock:
+                ticks = math.floor((self._discovery.clock.now() - self._since) / self._inhibited_s) + 1
+                self._inhibited[instance.instance_id] = self._since + ticks * self._inhibited_s
+
+    def instances(self) -> tuple[Instance, ...]:
+        """Return who is listed, sorted by id; failed instances too, as Dynamo's `instance_ids()` does."""
+        with self._lock:
+            return self._refresh()
+
+    def _refresh(self) -> tuple[Instance, ...]:
+        version = self._discovery.current_version()
+        if version != self._version:
+            known = {instance.instance_id: instance for instance in self._instances}
+            self._version = version
+            self._registrations = {r.instance_id: r for r in self._discovery.instances(self._endpoint)}
+            self._instances = tuple(
+                known.get(instance_id) or Instance(self._endpoint, instance_id, registration.worker)
+                for instance_id, registration in self._registrations.items()
+            )
+        return self._instances
+
+    def _still_inhibited(self) -> frozenset[int]:
+        if not self._inhibited:
+            return frozenset()
+        now = self._discovery.clock.now()
+        self._inhibited = {instance_id: until for instance_id, until in self._inhibited.items() if until > now}
+        return frozenset(self._inhibited)

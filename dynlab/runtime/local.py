@@ -1,0 +1,223 @@
+"""The local runtime: namespace -> component -> endpoint -> client, with threads for processes (Dynamo: `DistributedRuntime`).
+
+As in Dynamo, one runtime is one instance's connection to the planes: it has one lease, so it can be at most
+one instance of an endpoint. All runtimes of a deployment share the same `LocalPlanes`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+import random
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from dynlab.errors import EndpointDefinitionError
+from dynlab.protocols import EndpointId
+from dynlab.routing.modes import PickFunction, RouterMode, RouterSpec, parse_router_mode
+from dynlab.runtime.client import LocalClient
+from dynlab.runtime.context import Context
+from dynlab.runtime.discovery import Discovery, Lease, Registration
+from dynlab.runtime.instances import INHIBITED_S, InstanceTable
+from dynlab.runtime.loops import Mailbox
+from dynlab.runtime.request_plane import EndpointServer, Handler
+from dynlab.tracing import TraceLog
+
+__all__ = ("LocalComponent", "LocalEndpoint", "LocalNamespace", "LocalPlanes", "LocalRuntime")
+
+
+@dataclass
+class LocalPlanes:
+    """What the instances of a deployment share; `router_mode` and `migration_limit` may be changed while it runs."""
+
+    discovery: Discovery = field(default_factory=Discovery)
+    traces: TraceLog[Any] = field(default_factory=TraceLog)
+    router_mode: RouterMode | PickFunction = RouterMode.ROUND_ROBIN
+    migration_limit: int = 0
+    seed: int | None = None
+    inhibited_s: float = INHIBITED_S
+
+
+class LocalRuntime:
+    """One instance's connection to the planes; `worker` names it in traces and errors."""
+
+    def __init__(self, planes: LocalPlanes | None = None, worker: str = "reader") -> None:
+        self.planes = planes if planes is not None else LocalPlanes()
+        self.worker = worker
+        self.servers: list[EndpointServer] = []
+        self._lease: Lease | None = None
+        self._tables: dict[EndpointId, InstanceTable] = {}
+        self._clients = itertools.count()
+        self._requests = itertools.count(1)
+        self._serving: list[asyncio.Future[None]] = []
+        self._closed = False
+
+    @property
+    def lease(self) -> Lease:
+        """The lease that makes this runtime an instance; taken on first use."""
+        if self._lease is None:
+            self._lease = self.planes.discovery.grant()
+        return self._lease
+
+    def namespace(self, name: str) -> LocalNamespace:
+        return LocalNamespace(self, name)
+
+    def endpoint(self, path: str) -> LocalEndpoint:
+        """Address an endpoint by `namespace.component.endpoint`, with or without `dyn://`.
+
+        Raises:
+            ValueError: unless the path has exactly three parts.
+        """
+        return LocalEndpoint(self, EndpointId.parse(path))
+
+    def shutdown(self) -> None:
+        """Leave the planes in order: off the list at once; what `serve_endpoint` returned is done."""
+        self._closed = True
+        if self._lease is not None:
+            self.planes.discovery.revoke(self._lease)
+        self._finish_serving()
+
+    def die(self) -> None:
+        """Vanish as a killed process does: calls break off, and discovery finds out when the lease lapses."""
+        self._closed = True
+        for server in self.servers:
+            server.die()
+        if self._lease is not None:
+            self.planes.discovery.lapse(self._lease)
+
+    def table(self, endpoint: EndpointId) -> InstanceTable:
+        """Return this runtime's view of an endpoint, shared by its clients."""
+        return self._tables.setdefault(
+            endpoint, InstanceTable(self.planes.discovery, endpoint, self.planes.inhibited_s)
+        )
+
+    def next_request_id(self) -> str:
+        return f"{self.worker}-{next(self._requests)}"
+
+    def client_rng(self, endpoint: EndpointId) -> random.Random:
+        """Give each client its own stream of random numbers, the same in every run with the same seed."""
+        number = next(self._clients)
+        seed = self.planes.seed
+        return random.Random() if seed is None else random.Random(f"{seed}/{self.worker}/{endpoint}/{number}")
+
+    def listen(self, endpoint: EndpointId, handler: Handler) -> Registration:
+        """Answer calls to the endpoint on the running loop, and list this instance."""
+        server = EndpointServer(endpoint, self.lease.lease_id, self.worker, handler, Mailbox.here())
+        self.servers = [*(s for s in self.servers if s.endpoint != endpoint), server]
+        return self.planes.discovery.register(endpoint, self.lease, self.worker, server)
+
+    def serving(self) -> asyncio.Future[None]:
+        """Return a future that is done when this runtime has shut down."""
+        future = asyncio.get_running_loop().create_future()
+        if self._closed:
+            future.set_result(None)
+        self._serving.append(future)
+        return future
+
+    def _finish_serving(self) -> None:
+        for future in self._serving:
+            # The future belongs to the loop that served; shutdown() may be called from any thread.
+            Mailbox.of(future.get_loop()).post(lambda f: f.done() or f.set_result(None), future)
+        self._serving.clear()
+
+    def __repr__(self) -> str:
+        return f"<LocalRuntime of {self.worker}>"
+
+
+@dataclass(frozen=True)
+class LocalNamespace:
+    """What keeps two graphs apart."""
+
+    runtime: LocalRuntime
+    name: str
+
+    def component(self, name: str) -> LocalComponent:
+        return LocalComponent(self.runtime, self.name, name)
+
+
+@dataclass(frozen=True)
+class LocalComponent:
+    """One tier of a graph."""
+
+    runtime: LocalRuntime
+    namespace: str
+    name: str
+
+    def endpoint(self, name: str) -> LocalEndpoint:
+        return LocalEndpoint(self.runtime, EndpointId(self.namespace, self.name, name))
+
+    def create_service(self) -> None:
+        """Does nothing; Dynamo needed this call in 2025, before it served an endpoint."""
+
+
+class LocalEndpoint:
+    """One name under which a component answers."""
+
+    def __init__(self, runtime: LocalRuntime, endpoint_id: EndpointId) -> None:
+        self.runtime = runtime
+        self.endpoint_id = endpoint_id
+        self._registration: Registration | None = None
+
+    async def client(self, router_mode: RouterSpec | None = None) -> LocalClient:
+        """Make a client on the running loop; `router_mode` is what its `route` follows."""
+        router = None if router_mode is None else parse_router_mode(router_mode)
+        return LocalClient(self.runtime, self.endpoint_id, router, self.runtime.client_rng(self.endpoint_id))
+
+    def serve_endpoint(self, handler: Callable[..., Any]) -> asyncio.Future[None]:
+        """Answer with `handler`, an async generator of `(request)` or `(request, context)`, on the running loop.
+
+        The instance is listed when this returns; the future is done when the runtime has shut down.
+
+        Raises:
+            EndpointDefinitionError: if the handler is no async generator.
+        """
+        self._registration = self.runtime.listen(self.endpoint_id, as_handler(handler))
+        return self.runtime.serving()
+
+    async def unregister_endpoint_instance(self) -> None:
+        """Take this instance off the list; calls under way go on."""
+        if self._registration is not None:
+            self.runtime.planes.discovery.unregister(self._registration)
+
+    async def register_endpoint_instance(self) -> None:
+        """Put it back on the list."""
+        if self._registration is not None:
+            server = self._registration.server
+            self._registration = self.runtime.planes.discovery.register(
+                self.endpoint_id, self.runtime.lease, self.runtime.worker, server
+            )
+
+    def lease_id(self) -> int:
+        return self.runtime.lease.lease_id
+
+    def connection_id(self) -> int:
+        """The name of `lease_id` in 1.6.1."""
+        return self.runtime.lease.lease_id
+
+    def __repr__(self) -> str:
+        return f"<LocalEndpoint {self.endpoint_id}>"
+
+
+def as_handler(function: Callable[..., Any]) -> Handler:
+    """Bring `f(request)` and `f(request, context)` to one shape."""
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        kind = "coroutine" if inspect.iscoroutinefunction(function) else "plain generator"
+        raise EndpointDefinitionError(
+            f"The handler {function.__name__} is a {kind}; an endpoint streams its answer, so write "
+            "`async def` with `yield`."
+        )
+    positional = [
+        parameter
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    if len(positional) >= 2 and (positional[1].name == "context" or positional[1].default is inspect.Parameter.empty):
+        return function
+
+    def without_context(request: Any, context: Context) -> AsyncGenerator[Any, None]:
+        generator: AsyncGenerator[Any, None] = function(request)
+        return generator
+
+    return without_context

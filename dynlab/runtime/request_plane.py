@@ -1,0 +1,284 @@
+"""Request plane: where a request crosses from the caller's thread to the worker's, and its items come back.
+
+Each object lives on one loop. `Reply` and `ResponseStream` live on the caller's, `EndpointServer` and its `Call`s on the
+worker's; what one wants of the other it posts to the other's mailbox. A worker may be `WINDOW` items ahead of
+its reader; then it waits, so a slow reader slows the worker and memory stays bounded.
+(Dynamo's request plane is TCP; what a reader sees of it is the same.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Any, TypeAlias
+
+from dynlab.errors import RequestCancelledError, StreamIncompleteError, WorkerUnavailableError
+from dynlab.protocols import Annotated, EndpointId, Envelope, Wire, from_wire, to_wire
+from dynlab.runtime.context import Context, current_context
+from dynlab.runtime.loops import Mailbox
+from dynlab.tracing import Hop, RequestTrace
+
+__all__ = ("WINDOW", "Call", "EndpointServer", "Handler", "Reply", "ResponseStream")
+
+WINDOW = 64
+"""Items that may be under way between a worker and its reader."""
+
+_NO_MORE = object()
+Handler: TypeAlias = Callable[[Any, Context], AsyncGenerator[Any, None]]
+"""What an endpoint runs for one request: an async generator function of the request and its context."""
+
+
+class Call:
+    """One request at a worker. Made by the caller; from `EndpointServer.submit` on it lives on the worker's loop."""
+
+    __slots__ = ("_more", "context", "credit", "envelope", "hop", "reply", "trace")
+
+    def __init__(self, envelope: Envelope, reply: Reply, trace: RequestTrace, hop: Hop) -> None:
+        self.envelope = envelope
+        self.reply = reply
+        self.trace = trace
+        self.hop = hop
+        self.credit = WINDOW
+        self.context: Context | None = None
+        self._more: asyncio.Future[None] | None = None
+
+    def grant(self, items: int) -> None:
+        """The reader took items: as many more may be sent."""
+        self.credit += items
+        self._wake()
+
+    def stop(self, _: None = None) -> None:
+        """The reader hung up."""
+        if self.context is not None:
+            self.context.stop_generating()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._more is not None and not self._more.done():
+            self._more.set_result(None)
+
+    async def send(self, wire: Wire) -> None:
+        """Give one item to the reader; waits while the reader is a whole window behind."""
+        context = self.context
+        assert context is not None
+        while self.credit <= 0 and not context.is_stopped():
+            self._more = asyncio.get_running_loop().create_future()
+            await self._more
+        if not context.is_stopped():
+            self.credit -= 1
+            self.reply.home.post(self.reply.deliver, (self, wire))
+
+    def end(self, error: BaseException | None) -> None:
+        """Close the answer; callable from any thread."""
+        self.reply.home.post(self.reply.finish, (self, error))
+
+
+class EndpointServer:
+    """One endpoint on one instance: takes calls from any thread, runs its handler on its own loop."""
+
+    def __init__(self, endpoint: EndpointId, instance_id: int, worker: str, handler: Handler, home: Mailbox) -> None:
+        self.endpoint = endpoint
+        self.instance_id = instance_id
+        self.worker = worker
+        self._handler = handler
+        self.home = home
+        self._thread = f"dynlab-{worker}"
+        self._calls: dict[Call, asyncio.Task[None] | None] = {}
+        self._dead = False
+        self._idle: asyncio.Event | None = None
+
+    @property
+    def active(self) -> int:
+        """Requests that were taken and are not answered yet."""
+        return len(self._calls)
+
+    def submit(self, call: Call) -> None:
+        """Take a call. Runs on the caller's thread.
+
+        Raises:
+            WorkerUnavailableError: if the worker is dead.
+        """
+        # Listed before it is posted, and `_dead` is looked at after: `die()` sets `_dead` first and then
+        # answers all that is listed, so no call can fall between the two.
+        self._calls[call] = None
+        if self._dead or not self.home.post(self._accept, call):
+            self._calls.pop(call, None)
+            raise WorkerUnavailableError(self.endpoint, self.instance_id)
+
+    def die(self) -> None:
+        """Refuse further calls and break off those under way, as a process that is killed does."""
+        self._dead = True
+        for call in list(self._calls):
+            call.hop.ended("StreamIncompleteError")
+            call.end(StreamIncompleteError(self.endpoint, self.instance_id, call.hop.items))
+
+    async def drained(self) -> None:
+        """Wait until every call that was taken is answered. Runs on the worker's loop."""
+        self._idle = asyncio.Event()
+        while self._calls:
+            self._idle.clear()
+            await self._idle.wait()
+
+    def _accept(self, call: Call) -> None:
+        call.context = context = Context(call.envelope.request_id)
+        context.trace, context.hop = call.trace, call.hop
+        task = asyncio.get_running_loop().create_task(self._answer(call, context))
+        if call in self._calls:  # the task must be referenced somewhere, or it may be collected
+            self._calls[call] = task
+
+    async def _answer(self, call: Call, context: Context) -> None:
+        current_context.set(context)
+        hop = call.hop
+        hop.started(self._thread)
+        error: BaseException | None = None
+        try:
+            async with aclosing(self._handler(from_wire(call.envelope.wire), context)) as items:
+                while not context.is_stopped():
+                    item = await anext(items, _NO_MORE)
+                    if item is _NO_MORE:
+                        break
+                    hop.item()
+                    await call.send(to_wire(item))
+        except asyncio.CancelledError:
+            error = RequestCancelledError(self.endpoint, self.instance_id)
+        except BaseException as exc:
+            error = self._noted(exc)
+        finally:
+            self._calls.pop(call, None)
+            if self._idle is not None:
+                self._idle.set()
+        if self._dead:
+            return  # `die` has told the caller
+        hop.ended("stopped" if context.is_stopped() else type(error).__name__ if error else "ok")
+        context.stop_generating()  # what the handler left open below ends too
+        call.end(error)
+
+    def _noted(self, error: BaseException) -> BaseException:
+        """Say on the handler's own exception where it happened; it keeps its type on its way up."""
+        if isinstance(error, SystemExit | KeyboardInterrupt | GeneratorExit):
+            # These would end the caller's loop, not just its request.
+            error = RuntimeError(f"the handler raised {type(error).__name__}: {error}")
+        error.add_note(f"raised by {self.endpoint} on instance {self.instance_id} ({self.worker})")
+        return error
+
+
+class Reply:
+    """The caller's end of one answer: what has come and was not read yet. Lives on the caller's loop.
+
+    Kept apart from `ResponseStream`, so that a reader who drops the stream is noticed although the call at
+    the worker still refers to this.
+    """
+
+    __slots__ = ("_call", "_end", "_items", "_resend", "_server", "_settle", "_taken", "_waiter", "context", "home")
+
+    def __init__(self, home: Mailbox, context: Context | None, resend: Callable[[Reply, BaseException], bool]) -> None:
+        self.home = home
+        self.context = context
+        self._resend = resend
+        self._items: deque[Wire] = deque()
+        self._taken = 0
+        self._end: BaseException | type[StopAsyncIteration] | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._call: Call | None = None
+        self._server: Mailbox | None = None
+        self._settle: Callable[[BaseException | None], None] | None = None
+        if context is not None:
+            context.on_stop(self, self.close)
+
+    @property
+    def is_open(self) -> bool:
+        return self._end is None
+
+    def attach(self, call: Call, server: Mailbox, settle: Callable[[BaseException | None], None]) -> None:
+        """Take the answer from this call; `settle` is told once how it ended."""
+        self._call, self._server, self._settle = call, server, settle
+
+    def deliver(self, message: tuple[Call, Wire]) -> None:
+        """An item came."""
+        call, wire = message
+        if call is self._call:
+            self._items.append(wire)
+            self._wake()
+
+    def finish(self, message: tuple[Call, BaseException | None]) -> None:
+        """The worker is done, or dead. A request that has yielded nothing may be sent again elsewhere."""
+        call, error = message
+        if call is not self._call:
+            return
+        self._settled(error)
+        untouched = not self._items and not self._taken
+        if error is not None and untouched and self._resend(self, error):
+            return
+        self._close(StopAsyncIteration if error is None else error)
+
+    def close(self) -> None:
+        """Hang up: the worker is told, unread items are dropped, a waiting reader sees the end."""
+        if self._end is None:
+            if self._call is not None and self._server is not None:
+                self._server.post(self._call.stop, None)
+            self._items.clear()
+            self._settled(None)
+            self._close(StopAsyncIteration)
+
+    async def next(self) -> Wire:
+        """Take the next item, waiting for it; errors come after the items that were sent before them."""
+        while not self._items:
+            if self._end is not None:
+                # Raised once: whoever reads on sees a plain end, as with any iterator.
+                end, self._end = self._end, StopAsyncIteration
+                raise end
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        self._taken += 1
+        if self._taken % (WINDOW // 2) == 0 and self._end is None:
+            assert self._call is not None and self._server is not None
+            self._server.post(self._call.grant, WINDOW // 2)
+        return self._items.popleft()
+
+    def _close(self, end: BaseException | type[StopAsyncIteration]) -> None:
+        self._end = end
+        self._call = self._server = None
+        if self.context is not None:
+            self.context.forget(self)
+        self._wake()
+
+    def _settled(self, error: BaseException | None) -> None:
+        settle, self._settle = self._settle, None
+        if settle is not None:
+            settle(error)
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class ResponseStream:
+    """The items of one answer, read with `async for` on the loop that asked.
+
+    Close it with `aclose()`, or just drop it: the worker is told and its generator closed at the next item.
+    """
+
+    __slots__ = ("_annotated", "_reply")
+
+    def __init__(self, reply: Reply, annotated: bool) -> None:
+        self._reply = reply
+        self._annotated = annotated
+
+    def __aiter__(self) -> ResponseStream:
+        return self
+
+    async def __anext__(self) -> Any:
+        wire = await self._reply.next()
+        return Annotated(wire) if self._annotated else from_wire(wire)
+
+    async def aclose(self) -> None:
+        """Hang up; does nothing when the answer has ended."""
+        self._reply.close()
+
+    def __del__(self) -> None:
+        # May run on any thread, wherever the last reference went or the collector ran.
+        reply = self._reply
+        if reply.is_open:
+            reply.home.post(lambda _: reply.close(), None)

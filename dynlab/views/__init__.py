@@ -1,0 +1,1 @@
+"""Pictures of traces, each with a sentence and a table that say the same."""

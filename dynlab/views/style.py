@@ -1,0 +1,50 @@
+"""Colours and marks: one look for each router mode, the same in every picture.
+
+Chosen by search: each colour stands out from white by at least 3:1, and any two stay apart for readers who see
+no red, no green or no blue. Shape says the same as colour. Workers have no colour: they keep their place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+__all__ = ("INK", "MODES", "MUTED", "OWN_MODE", "OWN_TIME", "PAPER", "TIER", "LineStyle", "ModeStyle", "mode_style")
+
+PAPER = "#FFFFFF"  # painted behind every picture, so that it reads on a dark page too
+INK = "#1A1A1A"
+MUTED = "#595959"
+TIER = "#5A6B7E"
+OWN_TIME = "#0A4D8C"
+
+LineStyle: TypeAlias = str | tuple[int, tuple[int, ...]]
+"""A line's dashes, in the spelling that matplotlib reads: a sign, or lengths of dash and gap."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModeStyle:
+    """How a router mode looks. `on_dark` is its colour where a dark page shows through."""
+
+    colour: str
+    on_dark: str
+    line: LineStyle
+    width: float
+    marker: str
+
+
+MODES: dict[str, ModeStyle] = {
+    "round-robin": ModeStyle("#4D4D4D", "#BFBFBF", "-", 1.5, "o"),
+    "random": ModeStyle("#997700", "#997700", ":", 1.5, "x"),
+    "direct": ModeStyle("#7570B3", "#7570B3", "-.", 1.5, "s"),
+    "power-of-two": ModeStyle("#5B8FF9", "#5B8FF9", "--", 1.5, "^"),
+    "least-loaded": ModeStyle("#117733", "#117733", (0, (9, 3)), 1.5, "D"),
+    "kv": ModeStyle("#CC6677", "#CC6677", "-", 3.0, "*"),
+}
+
+OWN_MODE = ModeStyle("#9600FF", "#9600FF", (0, (6, 2, 1, 2, 1, 2)), 1.5, "P")
+"""For a mode that is no mode of Dynamo: a reader's own pick function, named after itself."""
+
+
+def mode_style(mode: str) -> ModeStyle:
+    """Return how a mode looks; all functions of a reader's own look alike."""
+    return MODES.get(mode, OWN_MODE)
