@@ -5,7 +5,7 @@ VENV ?= .venv
 ARGS ?=
 
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
 .PHONY: help lab hello test check fix notebooks bench wheel clean
@@ -52,7 +52,7 @@ clean: ## Remove the virtual environment, builds and caches
 # One after the other, so that `make -j` never runs two pips in one environment.
 
 # An environment remembers its folder: install again where the folder was moved or copied.
-ifneq ($(shell cat $(VENV)/.made 2>/dev/null),$(CURDIR))
+ifneq "$(shell cat $(VENV)/.made 2>/dev/null)" "$(CURDIR)"
 .PHONY: $(VENV)/.made
 endif
 

@@ -1,4 +1,4 @@
-"""Service configuration: YAML `{Service: {key: value}}` and `--Service.key=value` (Dynamo 0.1-0.3: `dynamo.sdk.lib.config`)."""
+"""Service configuration: YAML `{Service: {key: value}}` and `--Service.key=value` (2025: `dynamo.sdk.lib.config`)."""
 
 from __future__ import annotations
 
@@ -66,9 +66,7 @@ class ServiceConfig(dict[str, dict[str, Any]]):
         return None if found is None else int(found)
 
     @classmethod
-    def load(
-        cls, source: Mapping[str, Any] | str | Path | None = None, overrides: Sequence[str] = ()
-    ) -> ServiceConfig:
+    def load(cls, source: Mapping[str, Any] | str | Path | None = None, overrides: Sequence[str] = ()) -> ServiceConfig:
         """Read a dict or a YAML file, then let `--Service.key=value` arguments replace keys.
 
         A value is read as JSON where it is JSON, else it is a string, as Dynamo did.
@@ -90,8 +88,7 @@ def _checked(source: Mapping[str, Any] | str | Path | None) -> Mapping[str, Any]
         return {}
     if not isinstance(source, Mapping):
         raise ConfigError(
-            f"{where} holds a {type(source).__name__}; write sections of keys: "
-            "{Processor: {router: random}}."
+            f"{where} holds a {type(source).__name__}; write sections of keys: {{Processor: {{router: random}}}}."
         )
     for service, section in source.items():
         if not isinstance(section, Mapping):

@@ -5,6 +5,7 @@
         DependencyError          depends() or link() on something that is no service (also a TypeError)
         EndpointDefinitionError  an @dynamo_endpoint or @api method of the wrong shape (also a TypeError)
         UnknownEndpointError     a name that no endpoint has (also an AttributeError)
+        OutsideServiceError      dynamo_context is read where it does not exist (also a KeyError)
         ConfigError              a service, key or value that nothing reads (also a ValueError)
       DeploymentError            a graph could not start, or is used after it was closed
         PortInUseError           another program listens there (also an OSError)
@@ -48,6 +49,7 @@ __all__ = (
     "InstanceNotFoundError",
     "InstancesTimeoutError",
     "NoInstancesError",
+    "OutsideServiceError",
     "PayloadError",
     "PickError",
     "PortInUseError",
@@ -109,6 +111,12 @@ class UnknownEndpointError(GraphError, AttributeError):
             f"No Dynamo endpoint {endpoint!r} found on service {service!r}. "
             f"Available endpoints: {listed(available)}.{did_you_mean(endpoint, available)}"
         )
+
+
+class OutsideServiceError(GraphError, KeyError):
+    """`dynamo_context` was asked for what it does not hold, or outside of any service."""
+
+    __str__ = Exception.__str__  # KeyError would show the sentence in quotes
 
 
 class ConfigError(GraphError, ValueError):

@@ -11,6 +11,7 @@ from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Generic, TypeVar
 
 from dynlab.clock import now_ns
@@ -173,7 +174,7 @@ class RequestTrace:
     def itl_ms(self) -> list[float]:
         """Inter-token latencies: the gaps between items that left the first tier."""
         times = self.hops[0].item_ns if self.hops else array("q")
-        return [(later - sooner) / 1e6 for sooner, later in zip(times, times[1:], strict=False)]
+        return [(later - sooner) / 1e6 for sooner, later in pairwise(times)]
 
     @property
     def answered_by(self) -> Hop | None:
@@ -294,6 +295,15 @@ class TraceLog(Generic[TraceT]):
         """Return the newest `n` traces, oldest first."""
         with self._lock:
             return list(self._traces)[-n:] if n > 0 else []
+
+    def only(self, request_ids: Iterable[str]) -> TraceLog[TraceT]:
+        """Return a log of the same kind with just these requests, in this order; those not kept are left out."""
+        with self._lock:
+            found = [self._by_id[request_id] for request_id in request_ids if request_id in self._by_id]
+        return self._like(found)
+
+    def _like(self, traces: list[TraceT]) -> TraceLog[TraceT]:
+        return TraceLog(traces, make=self._make, max_requests=max(len(traces), 1), seed=self.seed)
 
     def clear(self) -> None:
         with self._lock:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.metadata
 import importlib.util
+import logging
 import os
 import shutil
 import sys
@@ -12,6 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 import pytest
@@ -28,22 +30,36 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
-    """Fail the test that leaves a `dynlab-` thread running, or a loop, socket or coroutine unclosed."""
+    """Fail the test that leaves a `dynlab-` thread running, a loop or socket unclosed, or an error unseen."""
     # Threads of a deployment that a whole module shares are there already, and are not this test's.
     before = set(threading.enumerate())
-    # What exists now is no concern of the collection below, which then takes a millisecond, not a hundred.
+    # What exists now is no concern of the collection below, which then takes ten milliseconds, not a hundred.
     gc.freeze()
+    with _errors_nobody_saw() as unseen:
+        yield
 
-    yield
-
-    survivors = _survivors(before)
-    # What was dropped unclosed warns here, in the test that dropped it; pytest turns the warning into an error.
-    gc.collect()
-    gc.unfreeze()
+        survivors = _survivors(before)
+        # What was dropped unclosed warns here, in the test that dropped it; pytest turns the warning into an error.
+        gc.collect()
+        gc.unfreeze()
     if survivors:
-        pytest.fail(
-            f"{len(survivors)} thread(s) outlived the test by {JOIN_S:g} s:\n\n{_stacks(survivors)}", pytrace=False
-        )
+        pytest.fail(f"still running {JOIN_S:g} s after the test:\n\n{_stacks(survivors)}", pytrace=False)
+    if unseen:
+        pytest.fail("errors that nobody saw:\n\n" + "\n".join(unseen), pytrace=False)
+
+
+@contextmanager
+def _errors_nobody_saw() -> Iterator[list[str]]:
+    """Collect what asyncio logs for want of a listener, as "Task exception was never retrieved"."""
+    unseen: list[str] = []
+    handler = logging.Handler(logging.ERROR)
+    handler.emit = lambda record: unseen.append(logging.Formatter().format(record))
+    logger = logging.getLogger("asyncio")
+    logger.addHandler(handler)
+    try:
+        yield unseen
+    finally:
+        logger.removeHandler(handler)
 
 
 def _survivors(before: set[threading.Thread]) -> list[threading.Thread]:

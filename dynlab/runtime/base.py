@@ -1,4 +1,4 @@
-"""What every runtime offers, so that one graph runs on threads or on the real engine (Dynamo: `dynamo.runtime`'s stubs)."""
+"""What every runtime offers, so that one graph runs on threads or on the real engine (Dynamo: `dynamo.runtime`)."""
 
 from __future__ import annotations
 

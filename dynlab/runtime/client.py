@@ -17,8 +17,8 @@ from dynlab.protocols import EndpointId, Envelope, Instance, to_wire
 from dynlab.routing.modes import (
     DirectPicker,
     LeastLoadedPicker,
-    PickFunction,
     Picker,
+    PickFunction,
     PowerOfTwoPicker,
     RandomPicker,
     RoundRobinPicker,
@@ -34,8 +34,10 @@ if TYPE_CHECKING:
 
 __all__ = ("LocalClient",)
 
-DEAD = (WorkerUnavailableError, StreamIncompleteError)
-"""Errors that say the worker is gone: it is skipped for a while, and the request may go elsewhere."""
+
+def _says_dead(error: BaseException | None, instance_id: int) -> bool:
+    """True if the error says that this very worker is gone, and not one that it had called itself."""
+    return isinstance(error, WorkerUnavailableError | StreamIncompleteError) and error.instance_id == instance_id
 
 
 class LocalClient:
@@ -162,7 +164,7 @@ class LocalClient:
         def resend(reply: Reply, error: BaseException) -> bool:
             """Try another worker after one died with nothing sent (Dynamo: `migration.rs`)."""
             nonlocal attempts_left
-            while isinstance(error, DEAD) and attempts_left > 0:
+            while attempts_left > 0 and reply.instance_id is not None and _says_dead(error, reply.instance_id):
                 attempts_left -= 1
                 try:
                     self._dispatch(picker, envelope, reply, parent, direct)
@@ -199,17 +201,19 @@ class LocalClient:
 
         def settle(error: BaseException | None) -> None:
             self._table.release(instance)
-            if isinstance(error, DEAD):
+            if _says_dead(error, instance.instance_id):
                 self._table.report_down(instance)
 
         call = Call(envelope, reply, trace, hop)
-        reply.attach(call, registration.server.home, settle)
         try:
             registration.server.submit(call)
         except WorkerUnavailableError as error:
             hop.ended(type(error).__name__)
+            reply.instance_id = instance.instance_id
             settle(error)
             raise
+        # After the call was taken: its items are posted to this loop, which is busy here until then.
+        reply.attach(call, registration.server, settle)
 
     def _hint(self) -> str:
         """Say what is served, when the endpoint's name may simply be misspelt."""

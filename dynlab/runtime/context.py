@@ -1,4 +1,4 @@
-"""The context of a request: its id, and the word that nobody wants the answer any more (Dynamo: `dynamo.runtime.Context`)."""
+"""The context of a request: its id, and the word that nobody wants the answer any more (Dynamo: `Context`)."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import itertools
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dynlab.clock import Clock, WallClock
 from dynlab.protocols import EndpointId
@@ -138,7 +138,7 @@ class Discovery:
         """Wait for a change of the table, or for the moment the next lease runs out."""
         with self._lock:
             deadlines = [lease.expires_at for lease in self._lapsing if lease.expires_at is not None]
-        waiting = [asyncio.ensure_future(changed.wait())]
+        waiting: list[asyncio.Future[Any]] = [asyncio.ensure_future(changed.wait())]
         if deadlines:
             waiting.append(asyncio.ensure_future(self.clock.sleep(max(0.0, min(deadlines) - self.clock.now()))))
         try:

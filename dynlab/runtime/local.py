@@ -1,4 +1,4 @@
-"""The local runtime: namespace -> component -> endpoint -> client, with threads for processes (Dynamo: `DistributedRuntime`).
+"""The local runtime: namespace, component, endpoint, client, with threads for processes (Dynamo: `DistributedRuntime`).
 
 As in Dynamo, one runtime is one instance's connection to the planes: it has one lease, so it can be at most
 one instance of an endpoint. All runtimes of a deployment share the same `LocalPlanes`.

@@ -9,8 +9,9 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 __all__ = ("LoopThread", "Mailbox")
 
@@ -26,7 +27,7 @@ class Mailbox:
 
     __slots__ = ("__weakref__", "_awake", "_context", "_loop", "_queue")
 
-    _known: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Mailbox] = weakref.WeakKeyDictionary()
+    _known: ClassVar[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Mailbox]] = weakref.WeakKeyDictionary()
     _known_lock = threading.Lock()
 
     def __init__(self, loop: asyncio.AbstractEventLoop, context: contextvars.Context) -> None:
@@ -86,7 +87,7 @@ class Mailbox:
 def _new_loop() -> asyncio.AbstractEventLoop:
     """Make a loop without touching the policy; uvloop's where it is installed, as Dynamo does."""
     if importlib.util.find_spec("uvloop") is not None:
-        import uvloop  # the one optional accelerator: absent on Windows
+        import uvloop  # noqa: PLC0415 - the one optional accelerator: absent on Windows
 
         return uvloop.new_event_loop()
     return asyncio.new_event_loop()
@@ -95,10 +96,11 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 class LoopThread:
     """An event loop that runs in a daemon thread of its own, from `start()` to `stop()`."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, context: contextvars.Context | None = None) -> None:
         self.name = name
         self.loop = _new_loop()
-        self._context = contextvars.Context()
+        # By default an empty one: nothing of the reader's cell leaks into a service.
+        self._context = context if context is not None else contextvars.Context()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     @property
@@ -110,27 +112,22 @@ class LoopThread:
         return self._thread.is_alive()
 
     def start(self) -> None:
-        # Made in the thread's own, empty context: nothing of the reader's cell leaks into the service.
+        # The mailbox delivers in the thread's own context, so it is made there.
         self._context.run(Mailbox.of, self.loop)
         self._thread.start()
 
-    def run(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
-        """Run a coroutine on the loop and wait for its result; for control paths, not for requests.
+    def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine on the loop, in the thread's context; for control paths, not for requests."""
+        # A copy, because the thread is inside its own context for as long as it lives.
+        return self._context.copy().run(asyncio.run_coroutine_threadsafe, coroutine, self.loop)
 
-        Raises:
-            TimeoutError: if it takes longer than `timeout` seconds; it is then cancelled.
-        """
-        future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
-        try:
-            return future.result(timeout)
-        except TimeoutError:
-            future.cancel()
-            raise
-
-    def stop(self, timeout: float = 5.0) -> bool:
-        """Cancel what runs, end the loop and join the thread; False if a handler still blocks the thread."""
+    def stop(self) -> None:
+        """Have the loop cancel what runs and end; returns at once."""
         with suppress(RuntimeError):  # already stopped and closed
             self.loop.call_soon_threadsafe(self.loop.stop)
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the thread to end; False if a handler still blocks it."""
         if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout)
         return not self._thread.is_alive()

@@ -1,8 +1,8 @@
 """Request plane: where a request crosses from the caller's thread to the worker's, and its items come back.
 
-Each object lives on one loop. `Reply` and `ResponseStream` live on the caller's, `EndpointServer` and its `Call`s on the
-worker's; what one wants of the other it posts to the other's mailbox. A worker may be `WINDOW` items ahead of
-its reader; then it waits, so a slow reader slows the worker and memory stays bounded.
+Each object lives on one loop. `Reply` and `ResponseStream` live on the caller's, `EndpointServer` and its `Call`s
+on the worker's; what one wants of the other it posts to the other's mailbox. A worker may be `WINDOW` items ahead
+of its reader; then it waits, so a slow reader slows the worker and memory stays bounded.
 (Dynamo's request plane is TCP; what a reader sees of it is the same.)
 """
 
@@ -171,7 +171,19 @@ class Reply:
     the worker still refers to this.
     """
 
-    __slots__ = ("_call", "_end", "_items", "_resend", "_server", "_settle", "_taken", "_waiter", "context", "home")
+    __slots__ = (
+        "_call",
+        "_end",
+        "_items",
+        "_resend",
+        "_server",
+        "_settle",
+        "_taken",
+        "_waiter",
+        "context",
+        "home",
+        "instance_id",
+    )
 
     def __init__(self, home: Mailbox, context: Context | None, resend: Callable[[Reply, BaseException], bool]) -> None:
         self.home = home
@@ -184,6 +196,7 @@ class Reply:
         self._call: Call | None = None
         self._server: Mailbox | None = None
         self._settle: Callable[[BaseException | None], None] | None = None
+        self.instance_id: int | None = None
         if context is not None:
             context.on_stop(self, self.close)
 
@@ -191,9 +204,10 @@ class Reply:
     def is_open(self) -> bool:
         return self._end is None
 
-    def attach(self, call: Call, server: Mailbox, settle: Callable[[BaseException | None], None]) -> None:
+    def attach(self, call: Call, server: EndpointServer, settle: Callable[[BaseException | None], None]) -> None:
         """Take the answer from this call; `settle` is told once how it ended."""
-        self._call, self._server, self._settle = call, server, settle
+        self.instance_id = server.instance_id
+        self._call, self._server, self._settle = call, server.home, settle
 
     def deliver(self, message: tuple[Call, Wire]) -> None:
         """An item came."""

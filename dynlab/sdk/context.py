@@ -6,7 +6,7 @@ from collections.abc import Iterator, MutableMapping
 from contextvars import ContextVar
 from typing import Any
 
-from dynlab.errors import GraphError, did_you_mean, listed
+from dynlab.errors import OutsideServiceError, did_you_mean, listed
 
 __all__ = ("DynamoContext", "dynamo_context")
 
@@ -23,12 +23,12 @@ class DynamoContext(MutableMapping[str, Any]):
     def __getitem__(self, key: str) -> Any:
         values = _values.get()
         if values is None:
-            raise GraphError(
+            raise OutsideServiceError(
                 f"dynamo_context[{key!r}] exists only inside a running service: in a handler, an @async_on_start "
                 "hook or __init__. In a cell, use deployment.runtime."
             )
         if key not in values:
-            raise GraphError(
+            raise OutsideServiceError(
                 f"dynamo_context has no {key!r}; it has {listed(sorted(values))}.{did_you_mean(key, values)}"
             )
         return values[key]

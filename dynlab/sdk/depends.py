@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any
 
 from dynlab.errors import DependencyError, UnknownEndpointError
 from dynlab.protocols import EndpointId
@@ -15,10 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ("DependencyStream", "Depends", "DynamoClient", "depends")
 
-T = TypeVar("T")
 
-
-class Depends(Generic[T]):
+class Depends:
     """A class attribute. On the class it is this edge; on an instance, the `DynamoClient` of the other service."""
 
     def __init__(self, on: DynamoService) -> None:
@@ -28,10 +26,6 @@ class Depends(Generic[T]):
     def __set_name__(self, owner: type, name: str) -> None:
         self.attribute = name
 
-    @overload
-    def __get__(self, instance: None, owner: type) -> Depends[T]: ...
-    @overload
-    def __get__(self, instance: object, owner: type) -> T: ...
     def __get__(self, instance: object | None, owner: type) -> Any:
         if instance is None:
             return self
@@ -112,10 +106,6 @@ class DependencyStream:
         )
 
 
-@overload
-def depends(on: type[T]) -> Depends[T]: ...
-@overload
-def depends(on: DynamoService) -> Depends[Any]: ...
 def depends(on: Any) -> Any:
     """Say that a service calls another one, which is then started with it.
 
@@ -131,11 +121,9 @@ def depends(on: Any) -> Any:
     return Depends(on)
 
 
-def edges_of(cls: type) -> list[Depends[Any]]:
+def edges_of(cls: type) -> list[Depends]:
     """Return the dependencies of a class, those of base classes too."""
-    found: dict[str, Depends[Any]] = {}
+    found: dict[str, Depends] = {}
     for base in reversed(cls.__mro__):
         found.update({name: value for name, value in vars(base).items() if isinstance(value, Depends)})
     return list(found.values())
-
-

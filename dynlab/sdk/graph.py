@@ -63,7 +63,8 @@ def resolve(
         if name not in counts:
             raise GraphError(
                 f"workers={{{name!r}: {count}}}: no such service in the graph of {entry.name}; it has {listed(names)}."
-                f"{did_you_mean(str(name), names)} If no depends() leads to it, name it by the class: {{{name}: {count}}}."
+                f"{did_you_mean(str(name), names)} If no depends() leads to it, "
+                f"name it by the class: {{{name}: {count}}}."
             )
         if type(count) is not int or count < 0:
             raise GraphError(f"workers={{{name!r}: {count!r}}}: give a number of instances, 0 or more.")
@@ -95,7 +96,8 @@ def _check(order: list[DynamoService], counts: Mapping[str, int], config: Servic
     for section in config:
         if section not in known:
             raise ConfigError(
-                f"The config has a section {section!r}, but the graph has {listed(names)}.{did_you_mean(section, names)}"
+                f"The config has a section {section!r}, but the graph has {listed(names)}."
+                f"{did_you_mean(section, names)}"
             )
     for node in order:
         node.check_config(config)

@@ -74,7 +74,9 @@ class DynamoService:
             GraphError: if the link closes a circle.
         """
         if not isinstance(other, DynamoService):
-            raise DependencyError(f"{self.name}.link() expects a service, not {other!r}. Decorate the class: @service()")
+            raise DependencyError(
+                f"{self.name}.link() expects a service, not {other!r}. Decorate the class: @service()"
+            )
         if self in _reachable(other):
             raise GraphError(
                 f"{self.name}.link({other.name}) closes a circle: {other.name} already leads to {self.name}. "
@@ -153,7 +155,9 @@ def service(
                     f"{did_you_mean(key, _DYNAMO_KEYS)}"
                 )
         if type(workers) is not int or workers < 0:
-            raise ConfigError(f"@service(workers={workers!r}) of {inner.__name__}: give a number of instances, 0 or more.")
+            raise ConfigError(
+                f"@service(workers={workers!r}) of {inner.__name__}: give a number of instances, 0 or more."
+            )
         return DynamoService(
             inner,
             namespace=where.get("namespace") or DEFAULT_NAMESPACE,

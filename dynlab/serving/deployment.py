@@ -1,0 +1,373 @@
+"""`serve(Frontend)`: starts a graph in background threads and hands back a `Deployment` to hold it by."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import concurrent.futures
+import logging
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dynlab.config import ServiceConfig
+from dynlab.errors import ConfigError, DeploymentError, GraphError, listed
+from dynlab.routing.modes import PickFunction, RouterMode, RouterSpec, parse_router_mode
+from dynlab.runtime.discovery import LEASE_TTL_S, Discovery
+from dynlab.runtime.local import LocalPlanes, LocalRuntime
+from dynlab.sdk.endpoint import arguments_of
+from dynlab.sdk.graph import Graph, resolve
+from dynlab.sdk.service import DynamoService
+from dynlab.serving.asking import AnswerStream, Asker, Batch
+from dynlab.serving.instance import ServiceInstance
+from dynlab.serving.logs import LogBuffer
+from dynlab.serving.server import bind
+from dynlab.views.card import CardRow, card_html
+from dynlab.views.explanation import Explanation
+from dynlab.views.traces import Traces
+
+__all__ = ("Deployment", "serve")
+
+log = logging.getLogger("dynlab.serving")
+
+_running: dict[str, Deployment] = {}
+_registry_lock = threading.RLock()
+
+
+def serve(
+    entry: Any,
+    *,
+    workers: Mapping[str | DynamoService, int] | None = None,
+    router_mode: RouterSpec | None = None,
+    config: Mapping[str, Any] | str | Path | None = None,
+    overrides: Iterable[str] = (),
+    seed: int | None = None,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    migration_limit: int = 0,
+    lease_ttl_s: float = LEASE_TTL_S,
+    start_timeout: float = 30.0,
+    name: str | None = None,
+) -> Deployment:
+    """Run a graph in this process: one thread per instance, and HTTP in front. Safe to run again.
+
+    A deployment of the same `name` (by default, the entry's) in this process is closed first.
+
+    Args:
+        entry: the service that requests enter, usually the Frontend.
+        workers: instances per service, `{"DummyWorker": 4}`; the rest run as many as they say.
+        router_mode: a mode's name or a function `pick(request, instances)`; round robin unless given.
+        config: `{service: {key: value}}` or the path of a YAML file of that form.
+        overrides: `--Service.key=value` arguments that replace keys of `config`.
+        seed: makes every random choice the same in the next run.
+        host: the address to listen on.
+        port: the port to listen on; 0 takes a free one.
+        migration_limit: how often a request that a dead worker left unanswered is sent to another one.
+        lease_ttl_s: seconds until a killed worker leaves the list of instances.
+        start_timeout: seconds that all services together may take to start.
+        name: tells deployments apart, when several run at once.
+
+    Raises:
+        GraphError: if the graph, `workers` or the configuration cannot be right; nothing has started then.
+        PortInUseError: if another program listens on `port`.
+        DeploymentError: if a service does not start in time; whatever a service raises while starting, as it is.
+    """
+    settings = ServiceConfig.load(config, list(overrides))
+    graph = resolve(entry, workers, settings)
+    if migration_limit < 0:
+        raise ConfigError(f"migration_limit={migration_limit} must be 0 or more; 0 sends nothing again.")
+    planes = LocalPlanes(
+        discovery=Discovery(ttl_s=lease_ttl_s),
+        traces=Traces(seed=seed),
+        router_mode=_router(router_mode, settings),
+        migration_limit=migration_limit,
+        seed=seed,
+    )
+    key = name or graph.entry.name
+    with _registry_lock:
+        previous = _running.pop(key, None)
+        if previous is not None:
+            previous.close()
+        deployment = Deployment(key, graph, planes, settings, host, port)
+        _running[key] = deployment
+        deployment._start(start_timeout)
+    return deployment
+
+
+class Deployment:
+    """A running graph: ask it, look at it, change it, break it, close it. Also a context manager."""
+
+    def __init__(
+        self, name: str, graph: Graph, planes: LocalPlanes, config: ServiceConfig, host: str, port: int
+    ) -> None:
+        self.name = name
+        self.graph = graph
+        self.planes = planes
+        self.config = config
+        self.runtime = LocalRuntime(planes, "reader")
+        self.instances: list[ServiceInstance] = []
+        self.started_at = time.time()
+        self.state = "starting"
+        self._numbers = dict.fromkeys((s.name for s in graph.services), 0)
+        self._lock = threading.RLock()
+        self._logs = LogBuffer(self)
+        self._batches: list[Batch] = []
+        self._asker: Asker | None = None
+        self._sock = bind(host, port) if graph.entry.apis else None
+        self.url: str | None = None
+        if self._sock is not None:
+            self.host, self.port = host, self._sock.getsockname()[1]
+            self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    # -- asking -------------------------------------------------------------------------------------------------
+
+    def ask(self, *args: Any, api: str | None = None, **body: Any) -> list[str]:
+        """Send one request over HTTP and return its items; positional values fill the keys in their order.
+
+        A `request_id` is made up when the API takes one and none is given.
+
+        Raises:
+            RequestFailedError: if the Frontend answers with an error; it says which, and what had come.
+        """
+        return list(self._http().stream(args, body, api))
+
+    async def ask_async(self, *args: Any, api: str | None = None, **body: Any) -> list[str]:
+        """As `ask`, for async code: other tasks of the loop go on meanwhile."""
+        return [item async for item in self._http().stream(args, body, api)]
+
+    def stream(self, *args: Any, api: str | None = None, **body: Any) -> AnswerStream:
+        """Send one request and read its items as they arrive, with `for` or `async for`."""
+        return self._http().stream(args, body, api)
+
+    def ask_many(
+        self,
+        prompts: int | Iterable[Any],
+        *,
+        concurrency: int = 32,
+        wait: bool = True,
+        api: str | None = None,
+        **body: Any,
+    ) -> Batch:
+        """Send many requests, `concurrency` at a time; a number makes as many prompts up.
+
+        Waits for the answers with a progress bar, or, with `wait=False`, returns at once with the handle.
+        """
+        batch = self._http().many(prompts, concurrency, wait, api, body)
+        self._batches = [b for b in self._batches if not b.finished] + [batch]
+        return batch
+
+    # -- looking ------------------------------------------------------------------------------------------------
+
+    @property
+    def traces(self) -> Traces:
+        """What happened to each request: `traces["r-1"].plot()`, `traces.plot_routing()`."""
+        traces: Traces = self.planes.traces  # type: ignore[assignment]
+        return traces
+
+    def explain(self, request_id: str | None = None) -> Explanation:
+        """Why this worker: every candidate of every pick of a request, by default of the last one."""
+        return Explanation.of(self.traces.last if request_id is None else self.traces[request_id])
+
+    def logs(self, last: int | None = None) -> list[str]:
+        """Return what the services logged, oldest first."""
+        return self._logs.lines(last)
+
+    @property
+    def workers(self) -> dict[str, int]:
+        """Instances per service that are alive."""
+        return {s.name: len(self._alive(s.name)) for s in self.graph.services}
+
+    # -- changing -----------------------------------------------------------------------------------------------
+
+    @property
+    def router_mode(self) -> RouterMode | PickFunction:
+        """How clients pick whose own mode is not set; assign a name or a pick function to change it."""
+        return self.planes.router_mode
+
+    @router_mode.setter
+    def router_mode(self, spec: RouterSpec) -> None:
+        self.planes.router_mode = parse_router_mode(spec)
+
+    def scale(self, service: str, workers: int, *, timeout: float = 30.0) -> None:
+        """Start or drain instances until `workers` of them are alive; the newest go first."""
+        found = self._open().graph[service]
+        if type(workers) is not int or workers < 0:
+            raise GraphError(f"scale({service!r}, {workers!r}): give a number of instances, 0 or more.")
+        if found.apis:
+            raise GraphError(f"{service} serves HTTP on one port and runs once. Scale the services behind it.")
+        with self._lock:
+            alive = self._alive(service)
+            started = [self._add(found) for _ in range(workers - len(alive))]
+            self._await_start(started, timeout)
+            self._end(alive[workers:], timeout)
+
+    def kill(self, service: str, worker: int) -> None:
+        """Kill one instance, by its number or its instance id, as if its process had died.
+
+        Answers under way break off. Discovery still lists it until its lease lapses, so a first request may
+        run into it; then it is skipped for a while.
+        """
+        instance = self._one(service, worker)
+        instance.kill()
+        log.info("killed %s", instance.worker)
+
+    def drain(self, service: str, worker: int, *, timeout: float = 30.0) -> None:
+        """Let one instance finish what it has, give it nothing new, and end it."""
+        self._end([self._one(service, worker)], timeout)
+
+    # -- ending -------------------------------------------------------------------------------------------------
+
+    def close(self, timeout: float = 5.0) -> None:
+        """End every stream, server, loop and thread. Closing twice does nothing."""
+        with self._lock:
+            if self.state == "closed":
+                return
+            self.state = "closed"
+            if _running.get(self.name) is self:
+                del _running[self.name]
+            for batch in self._batches:
+                batch.cancel()
+            # Callers first: whoever might still send is gone before those it would send to.
+            for service in reversed(self.graph.services):
+                self._end([i for i in self.instances if i.service is service], timeout)
+            self.runtime.shutdown()
+            if self._asker is not None:
+                self._asker.close()
+            if self._sock is not None:
+                self._sock.close()
+            self._logs.detach()
+
+    def __enter__(self) -> Deployment:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Deployment:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await asyncio.to_thread(self.close)
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{n} {service}" for service, n in self.workers.items())
+        return f"<Deployment {self.name}: {self.state} at {self.url or 'no port'}, {counts}>"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            CardRow(i.service.name, i.worker, i.instance_id, i.thread.name, i.state, i.active, i.started_at)
+            for i in self.instances
+            if i.state != "closed"
+        ]
+        apis = {spec.name: _keys(self.graph.entry, spec.attribute) for spec in self.graph.entry.apis}
+        return card_html(self.name, self.state, self.url, self._mode_name(), len(self.traces), rows, apis)
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    def _mode_name(self) -> str:
+        mode = self.planes.router_mode
+        return mode.value if isinstance(mode, RouterMode) else f"{getattr(mode, '__name__', 'pick')}()"
+
+    def _start(self, timeout: float) -> None:
+        self._logs.attach()
+        try:
+            added = [self._add(s) for s in self.graph.services for _ in range(self.graph.workers[s.name])]
+            self._await_start(added, timeout)
+        except BaseException:
+            self.close()
+            raise
+        self.state = "running"
+        if self.url is not None:
+            entry = self.graph.entry
+            apis = {spec.name: _keys(entry, spec.attribute) for spec in entry.apis}
+            self._asker = Asker(self.url, apis, self.traces)
+
+    def _add(self, service: DynamoService) -> ServiceInstance:
+        number = self._numbers[service.name]
+        self._numbers[service.name] += 1
+        sock = self._sock if service is self.graph.entry else None
+        instance = ServiceInstance(service, number, self.planes, self.config, self, sock)
+        self.instances.append(instance)
+        return instance
+
+    def _await_start(self, instances: list[ServiceInstance], timeout: float) -> None:
+        """Start all at once, as processes would be, and wait for all; the first failure is raised."""
+        starting = {instance.start(): instance for instance in instances}
+        done, waiting = concurrent.futures.wait(starting, timeout, concurrent.futures.FIRST_EXCEPTION)
+        for future in done:
+            error = future.exception()
+            if error is not None:
+                error.add_note(f"raised while {starting[future].worker} was starting")
+                raise error
+        if waiting:
+            late = listed(sorted(starting[future].worker for future in waiting))
+            raise DeploymentError(
+                f"{late} did not start within {timeout:g} s. Does an @async_on_start hook wait for a service that "
+                "is not part of this graph? deployment.logs() and start_timeout= help to find out."
+            )
+
+    def _end(self, instances: list[ServiceInstance], timeout: float) -> None:
+        """End instances together: in order those that serve, at once those that do not."""
+        deadline = time.monotonic() + timeout
+        leaving = {i.end(): i for i in instances if i.state == "serving"}
+        concurrent.futures.wait(leaving, timeout)
+        for instance in instances:
+            instance.stop_thread()
+        for instance in instances:
+            if not instance.join(max(0.1, deadline - time.monotonic())):
+                log.warning("%s still blocks its thread; the thread ends when its handler returns", instance.worker)
+
+    def _alive(self, service: str) -> list[ServiceInstance]:
+        return [i for i in self.instances if i.service.name == service and i.state in ("starting", "serving")]
+
+    def _one(self, service: str, worker: int) -> ServiceInstance:
+        alive = self._alive(self._open().graph[service].name)
+        for instance in alive:
+            if worker in (instance.number, instance.instance_id):
+                return instance
+        raise DeploymentError(
+            f"{service} has no live instance {worker!r}; it has "
+            f"{listed(f'{i.number} (id {i.instance_id})' for i in alive)}."
+        )
+
+    def _open(self) -> Deployment:
+        if self.state == "closed":
+            raise DeploymentError(f"The deployment {self.name!r} is closed; run the cell with serve(...) again.")
+        return self
+
+    def _http(self) -> Asker:
+        asker = self._open()._asker
+        if asker is None:
+            raise DeploymentError(
+                f"{self.graph.entry.name} has no @api method, so nobody can ask it over HTTP. "
+                "Use a client: await deployment.runtime.endpoint('namespace.component.endpoint').client()."
+            )
+        if threading.current_thread().name in {i.thread.name for i in self.instances}:
+            raise DeploymentError("A service asked its own deployment and would wait for itself; use depends().")
+        return asker
+
+
+def _router(router_mode: RouterSpec | None, config: ServiceConfig) -> RouterMode | PickFunction:
+    """Settle the mode; an argument and a `router` key of the config must not disagree."""
+    if router_mode is None:
+        return RouterMode.ROUND_ROBIN
+    wanted = parse_router_mode(router_mode)
+    for service, section in config.items():
+        configured = section.get("router")
+        if configured is not None and parse_router_mode(configured) != wanted:
+            raise ConfigError(
+                f"router_mode={router_mode!r} and the config's {service}.router={configured!r} disagree; give one."
+            )
+    return wanted
+
+
+def _keys(service: DynamoService, attribute: str) -> list[str]:
+    return [argument.name for argument in arguments_of(getattr(service.inner, attribute))]
+
+
+@atexit.register
+def _close_all() -> None:
+    for deployment in list(_running.values()):
+        deployment.close(timeout=1.0)

@@ -1,0 +1,146 @@
+"""One instance of one service: its thread, its start in Dynamo's order, and its three ways to end."""
+
+from __future__ import annotations
+
+import contextvars
+import inspect
+import logging
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from dynlab.config import ServiceConfig
+from dynlab.protocols import EndpointId
+from dynlab.runtime.local import LocalPlanes, LocalRuntime
+from dynlab.runtime.loops import LoopThread
+from dynlab.sdk.context import dynamo_context
+from dynlab.sdk.endpoint import bind
+from dynlab.sdk.service import DynamoService
+from dynlab.serving.http import ApiRoute, GraphApp
+from dynlab.serving.server import HttpServer
+
+__all__ = ("ServiceInstance",)
+
+log = logging.getLogger("dynlab.serving")
+
+
+class ServiceInstance:
+    """A service at work. `state` is starting, serving, draining, dead or closed."""
+
+    def __init__(
+        self,
+        service: DynamoService,
+        number: int,
+        planes: LocalPlanes,
+        config: ServiceConfig,
+        deployment: object,
+        sock: socket.socket | None = None,
+    ) -> None:
+        self.service = service
+        self.number = number
+        self.worker = f"{service.name}-{number}"
+        self.runtime = LocalRuntime(planes, self.worker)
+        self.instance_id = self.runtime.lease.lease_id
+        self.state = "starting"
+        self.started_at = time.time()
+        self._sock = sock
+        self._server: HttpServer | None = None
+        self._app: GraphApp | None = None
+        self._service_object: Any = None
+        context = contextvars.Context()
+        context.run(
+            dynamo_context.enter,
+            runtime=self.runtime,
+            component=self.runtime.namespace(service.namespace).component(service.name),
+            endpoints=[],
+            service_name=service.name,
+            namespace=service.namespace,
+            worker_id=number,
+            hostname=self.worker,
+            deployment=deployment,
+        )
+        context.run(config.activate)
+        self.thread = LoopThread(f"dynlab-{self.worker}", context)
+
+    @property
+    def active(self) -> int:
+        """Requests that its endpoints have taken and not answered yet."""
+        return sum(server.active for server in self.runtime.servers)
+
+    def start(self) -> Future[None]:
+        """Begin; the future is done when the instance serves, or has failed to."""
+        self.thread.start()
+        return self.thread.submit(self._begin())
+
+    def end(self) -> Future[None]:
+        """Leave in order: off the list, answers under way finished, `@on_shutdown` run."""
+        self.state = "draining"
+        return self.thread.submit(self._leave())
+
+    def kill(self) -> None:
+        """Vanish as a killed process does: no goodbye, no hooks; the list still names it until its lease lapses."""
+        self.state = "dead"
+        self.runtime.die()
+        self.thread.stop()
+
+    def stop_thread(self) -> None:
+        """Have the loop end; join it with `join`."""
+        self.thread.stop()
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the thread; False if a handler still blocks it."""
+        joined = self.thread.join(timeout)
+        if self.state != "dead":
+            self.state = "closed"
+        if self._sock is not None:
+            self._sock.close()
+        return joined
+
+    async def _begin(self) -> None:
+        # Dynamo's order: construct, run the start hooks, then register - so a service that waits for
+        # others in a hook is not listed before it has found them.
+        self._service_object = self.service()
+        await self._run_hooks("start")
+        for spec in self.service.endpoints:
+            endpoint = EndpointId(*self.service.dynamo_address(), spec.name)
+            handler = bind(getattr(self._service_object, spec.attribute))
+            self.runtime.listen(endpoint, handler)
+            dynamo_context["endpoints"].append(dynamo_context["component"].endpoint(spec.name))
+        if self._sock is not None:
+            await self._serve_http(self._sock)
+        self.state = "serving"
+        log.info("serving as instance %d", self.instance_id)
+
+    async def _serve_http(self, sock: socket.socket) -> None:
+        traces = self.runtime.planes.traces
+        routes = [
+            ApiRoute(spec, getattr(self._service_object, spec.attribute), self.worker, traces)
+            for spec in self.service.apis
+        ]
+        described = inspect.getdoc(self.service.inner) or ""
+        self._app = GraphApp(self.service.name, described, routes)
+        self._server = HttpServer(self._app)
+        await self._server.start(sock)
+
+    async def _leave(self) -> None:
+        if self._app is not None and self._server is not None:
+            self._app.close()
+            await self._server.stop()
+        self.runtime.shutdown()
+        for server in self.runtime.servers:
+            await server.drained()
+        await self._run_hooks("shutdown")
+        log.info("left")
+
+    async def _run_hooks(self, when: str) -> None:
+        for hook in self.service.hooks:
+            if hook.when == when:
+                method: Callable[[], Any] = getattr(self._service_object, hook.attribute)
+                result = method()
+                if inspect.isawaitable(result):
+                    await result
+
+    def __repr__(self) -> str:
+        return f"<ServiceInstance {self.worker} {self.instance_id}: {self.state}>"
