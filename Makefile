@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help lab hello test check fix notebooks bench wheel clean
+.PHONY: help lab hello test check style types floors fix notebooks bench wheel clean
 
 help: ## List these targets
 	@echo "dynlab: make TARGET [ARGS='more arguments'] [PYTHON=python3] [VENV=.venv]"
@@ -23,11 +23,17 @@ hello: $(VENV)/.lab ## Set up what is missing, then run the graph once and draw 
 test: $(VENV)/.dev ## Run every test, and say what was skipped and why (ARGS='-k NAME')
 	$(BIN)/python -m pytest -ra $(ARGS)
 
-check: $(VENV)/.dev ## Style, format, types and floors
+check: style types floors ## Style, format, types and floors
+
+style: $(VENV)/.dev
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
+
+types: $(VENV)/.dev
 	$(BIN)/python -m mypy
-	$(BIN)/lint-imports
+
+floors: $(VENV)/.dev
+	$(BIN)/python -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
 
 fix: $(VENV)/.dev ## Let ruff mend what it can of style and format
 	$(BIN)/python -m ruff check --fix .

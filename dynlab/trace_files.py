@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -133,10 +132,10 @@ def _from_record(record: dict[str, Any], make: Callable[[str], TraceT]) -> Trace
         hop = Hop(parent, saved["service"], saved["endpoint"])
         for name in _HOP_FIELDS:
             setattr(hop, name, saved[name])
-        hop.item_ns = array("q", saved["item_ns"])
+        hop.item_ns = saved["item_ns"]
         if decision := saved["decision"]:
             candidates = tuple(Candidate(*candidate) for candidate in decision["candidates"])
-            hop.decision_ = RoutingDecision(decision["mode"], saved["instance_id"], candidates, decision["detail"])
+            hop.decision = RoutingDecision(decision["mode"], saved["instance_id"], candidates, decision["detail"])
         trace.hops.append(hop)
     return trace
 

@@ -42,16 +42,22 @@ class Hop:
     """One tier's part in a request: from the pick (`routed_ns`) over the handler's start to its end.
 
     Each attribute is written by one thread at a time; 0 stands for "not yet" in the raw fields, because a
-    reader may look while the request runs.
+    reader may look while the request runs. The log keeps thousands of hops, so a hop is one flat object: the
+    garbage collector visits all that it refers to, again and again.
     """
 
     __slots__ = (
-        "_picked",
-        "decision_",
+        "_decision",
+        "_detail",
+        "_first_item_ns",
+        "_inhibited",
+        "_instances",
+        "_later_ns",
+        "_loads",
+        "_mode",
         "ended_ns",
         "endpoint",
         "instance_id",
-        "item_ns",
         "items",
         "outcome",
         "parent",
@@ -72,11 +78,16 @@ class Hop:
         self.routed_ns = 0
         self.started_ns = 0
         self.ended_ns = 0
-        self.item_ns = array("q")
         self.items = 0
         self.outcome = "running"  # then: ok, stopped, or the name of the error
-        self._picked: tuple[str, Sequence[Instance], list[int], frozenset[int], Mapping[str, Any]] | None = None
-        self.decision_: RoutingDecision | None = None
+        self._first_item_ns = 0
+        self._later_ns: array[int] | None = None
+        self._mode: str | None = None
+        self._instances: Sequence[Instance] = ()
+        self._loads: tuple[int, ...] = ()
+        self._inhibited: frozenset[int] = frozenset()
+        self._detail: Mapping[str, Any] | None = None
+        self._decision: RoutingDecision | None = None
 
     def picked(
         self,
@@ -88,7 +99,8 @@ class Hop:
     ) -> None:
         """Keep what a pick saw: the loads are copied now, the rest is read later."""
         self.instance_id, self.worker = chosen.instance_id, chosen.worker
-        self._picked = (mode, instances, [i.active_requests for i in instances], inhibited, detail)
+        self._mode, self._instances, self._inhibited, self._detail = mode, instances, inhibited, detail
+        self._loads = tuple([instance.active_requests for instance in instances])
         self.routed_ns = now_ns()
 
     def started(self, thread: str) -> None:
@@ -97,24 +109,42 @@ class Hop:
 
     def item(self) -> None:
         """Note that an item passed here."""
-        self.items += 1
-        if self.items <= MAX_ITEMS:
-            self.item_ns.append(now_ns())
+        items = self.items = self.items + 1
+        if items == 1:
+            self._first_item_ns = now_ns()
+        elif items <= MAX_ITEMS:
+            if self._later_ns is None:
+                self._later_ns = array("q")
+            self._later_ns.append(now_ns())
 
     def ended(self, outcome: str) -> None:
         self.outcome, self.ended_ns = outcome, now_ns()
 
     @property
+    def item_ns(self) -> Sequence[int]:
+        """When each item passed here."""
+        later = self._later_ns
+        return () if not self._first_item_ns else (self._first_item_ns, *(later if later is not None else ()))
+
+    @item_ns.setter
+    def item_ns(self, times: Sequence[int]) -> None:
+        self._first_item_ns = times[0] if times else 0
+        self._later_ns = array("q", times[1:]) if len(times) > 1 else None
+
+    @property
     def decision(self) -> RoutingDecision | None:
         """Why this instance: None for a hop that nobody picked, such as the Frontend."""
-        if self.decision_ is None and self._picked is not None and self.instance_id is not None:
-            mode, instances, loads, inhibited, detail = self._picked
+        if self._decision is None and self._mode is not None and self.instance_id is not None:
             candidates = tuple(
-                Candidate(i.instance_id, i.worker, load, i.instance_id not in inhibited)
-                for i, load in zip(instances, loads, strict=True)
+                Candidate(i.instance_id, i.worker, load, i.instance_id not in self._inhibited)
+                for i, load in zip(self._instances, self._loads, strict=True)
             )
-            self.decision_ = RoutingDecision(mode, self.instance_id, candidates, detail)
-        return self.decision_
+            self._decision = RoutingDecision(self._mode, self.instance_id, candidates, self._detail or {})
+        return self._decision
+
+    @decision.setter
+    def decision(self, decision: RoutingDecision) -> None:
+        self._decision = decision
 
     @property
     def begin_ns(self) -> int:
@@ -131,6 +161,8 @@ class Hop:
 
 class RequestTrace:
     """All that is known of one request. `hops[0]` is the tier that the request entered."""
+
+    __slots__ = ("answered_ns", "hops", "request_id", "sent_ns")
 
     def __init__(self, request_id: str) -> None:
         self.request_id = request_id
@@ -173,7 +205,7 @@ class RequestTrace:
     @property
     def itl_ms(self) -> list[float]:
         """Inter-token latencies: the gaps between items that left the first tier."""
-        times = self.hops[0].item_ns if self.hops else array("q")
+        times = self.hops[0].item_ns if self.hops else ()
         return [(later - sooner) / 1e6 for sooner, later in pairwise(times)]
 
     @property

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
 from typing import Any, TypeAlias
 
 from dynlab.errors import RequestCancelledError, StreamIncompleteError, WorkerUnavailableError
@@ -25,7 +24,6 @@ __all__ = ("WINDOW", "Call", "EndpointServer", "Handler", "Reply", "ResponseStre
 WINDOW = 64
 """Items that may be under way between a worker and its reader."""
 
-_NO_MORE = object()
 Handler: TypeAlias = Callable[[Any, Context], AsyncGenerator[Any, None]]
 """What an endpoint runs for one request: an async generator function of the request and its context."""
 
@@ -59,16 +57,17 @@ class Call:
         if self._more is not None and not self._more.done():
             self._more.set_result(None)
 
-    async def send(self, wire: Wire) -> None:
-        """Give one item to the reader; waits while the reader is a whole window behind."""
-        context = self.context
-        assert context is not None
+    def send(self, wire: Wire) -> bool:
+        """Give one item to the reader; False when the window is full now: await `window` before the next."""
+        self.credit -= 1
+        self.reply.home.post(self.reply.deliver, (self, wire))
+        return self.credit > 0
+
+    async def window(self, context: Context) -> None:
+        """Wait until the reader, a whole window behind, has caught up by half or has hung up."""
         while self.credit <= 0 and not context.is_stopped():
             self._more = asyncio.get_running_loop().create_future()
             await self._more
-        if not context.is_stopped():
-            self.credit -= 1
-            self.reply.home.post(self.reply.deliver, (self, wire))
 
     def end(self, error: BaseException | None) -> None:
         """Close the answer; callable from any thread."""
@@ -134,13 +133,17 @@ class EndpointServer:
         hop.started(self._thread)
         error: BaseException | None = None
         try:
-            async with aclosing(self._handler(from_wire(call.envelope.wire), context)) as items:
-                while not context.is_stopped():
-                    item = await anext(items, _NO_MORE)
-                    if item is _NO_MORE:
-                        break
-                    hop.item()
-                    await call.send(to_wire(item))
+            if not context.is_stopped():
+                items = self._handler(from_wire(call.envelope.wire), context)
+                try:
+                    async for item in items:
+                        hop.item()
+                        if not call.send(to_wire(item)):
+                            await call.window(context)
+                        if context.is_stopped():
+                            break
+                finally:
+                    await items.aclose()
         except asyncio.CancelledError:
             error = RequestCancelledError(self.endpoint, self.instance_id)
         except BaseException as exc:
