@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Callable
 from typing import Any, NotRequired
 
 from pydantic import BaseModel, TypeAdapter, ValidationError, with_config
+from starlette.types import Receive
 from typing_extensions import TypedDict
 
 from dynlab.errors import did_you_mean, listed
 from dynlab.sdk.endpoint import arguments_of
 
-__all__ = ("Body", "BodyError")
+__all__ = ("Body", "BodyError", "read_body")
+
+BODY_LIMIT = 4 * 1024 * 1024
+"""Bytes of a request body; a larger one is answered 413."""
+BODY_TIMEOUT_S = 10.0
+"""How long a client may take to send its body; a slower one is answered 408."""
 
 
 class BodyError(Exception):
@@ -94,3 +101,44 @@ def _is_model(annotation: Any) -> bool:
 
 def _key(error: Any) -> str:
     return ".".join(map(str, error["loc"])) or "the body"
+
+
+async def read_body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
+    """Receive a whole request body.
+
+    Raises:
+        BodyError: with 413 if it is too large, 408 if it comes too slowly.
+        ConnectionError: if the client leaves in the middle of it.
+    """
+    announced = headers.get(b"content-length", b"0")
+    if announced.isdigit() and int(announced) > BODY_LIMIT:
+        raise _too_large(int(announced))
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body", False):
+        whole: bytes = message["body"]
+        _check_size(whole)
+        return whole
+    parts = bytearray()
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            while True:
+                if message["type"] == "http.disconnect":
+                    raise ConnectionError
+                parts += message["body"]
+                _check_size(parts)
+                if not message.get("more_body", False):
+                    return bytes(parts)
+                message = await receive()
+    except TimeoutError:
+        text = f"The body did not arrive within {BODY_TIMEOUT_S:g} s; {len(parts)} bytes did. Send it faster."
+        raise BodyError(408, text, text) from None
+
+
+def _check_size(body: bytes | bytearray) -> None:
+    if len(body) > BODY_LIMIT:
+        raise _too_large(len(body))
+
+
+def _too_large(size: int) -> BodyError:
+    text = f"The body has {size} bytes or more; at most {BODY_LIMIT} are taken. Send a shorter prompt."
+    return BodyError(413, text, text)

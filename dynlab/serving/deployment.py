@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import concurrent.futures
 import logging
 import threading
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dynlab.config import ServiceConfig
-from dynlab.errors import ConfigError, DeploymentError, GraphError, listed
+from dynlab.errors import ConfigError, DeploymentError
 from dynlab.routing.modes import PickFunction, RouterMode, RouterSpec, parse_router_mode
 from dynlab.runtime.discovery import LEASE_TTL_S, Discovery
 from dynlab.runtime.local import LocalPlanes, LocalRuntime
@@ -24,6 +23,7 @@ from dynlab.serving.asking import AnswerStream, Asker, Batch
 from dynlab.serving.instance import ServiceInstance
 from dynlab.serving.logs import LogBuffer
 from dynlab.serving.server import bind
+from dynlab.serving.supervisor import Supervisor
 from dynlab.views.card import CardRow, card_html
 from dynlab.views.explanation import Explanation
 from dynlab.views.traces import Traces
@@ -107,10 +107,8 @@ class Deployment:
         self.planes = planes
         self.config = config
         self.runtime = LocalRuntime(planes, "reader")
-        self.instances: list[ServiceInstance] = []
         self.started_at = time.time()
         self.state = "starting"
-        self._numbers = dict.fromkeys((s.name for s in graph.services), 0)
         self._lock = threading.RLock()
         self._logs = LogBuffer(self)
         self._batches: list[Batch] = []
@@ -120,6 +118,7 @@ class Deployment:
         if self._sock is not None:
             self.host, self.port = host, self._sock.getsockname()[1]
             self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        self._supervisor = Supervisor(graph, planes, config, self, self._sock)
 
     # -- asking -------------------------------------------------------------------------------------------------
 
@@ -177,7 +176,12 @@ class Deployment:
     @property
     def workers(self) -> dict[str, int]:
         """Instances per service that are alive."""
-        return {s.name: len(self._alive(s.name)) for s in self.graph.services}
+        return {s.name: len(self._supervisor.alive(s.name)) for s in self.graph.services}
+
+    @property
+    def instances(self) -> list[ServiceInstance]:
+        """Every instance that was started, ended ones too."""
+        return list(self._supervisor.instances)
 
     # -- changing -----------------------------------------------------------------------------------------------
 
@@ -192,16 +196,7 @@ class Deployment:
 
     def scale(self, service: str, workers: int, *, timeout: float = 30.0) -> None:
         """Start or drain instances until `workers` of them are alive; the newest go first."""
-        found = self._open().graph[service]
-        if type(workers) is not int or workers < 0:
-            raise GraphError(f"scale({service!r}, {workers!r}): give a number of instances, 0 or more.")
-        if found.apis:
-            raise GraphError(f"{service} serves HTTP on one port and runs once. Scale the services behind it.")
-        with self._lock:
-            alive = self._alive(service)
-            started = [self._add(found) for _ in range(workers - len(alive))]
-            self._await_start(started, timeout)
-            self._end(alive[workers:], timeout)
+        self._open()._supervisor.scale(service, workers, timeout)
 
     def kill(self, service: str, worker: int) -> None:
         """Kill one instance, by its number or its instance id, as if its process had died.
@@ -209,13 +204,14 @@ class Deployment:
         Answers under way break off. Discovery still lists it until its lease lapses, so a first request may
         run into it; then it is skipped for a while.
         """
-        instance = self._one(service, worker)
+        instance = self._open()._supervisor.one(service, worker)
         instance.kill()
         log.info("killed %s", instance.worker)
 
     def drain(self, service: str, worker: int, *, timeout: float = 30.0) -> None:
         """Let one instance finish what it has, give it nothing new, and end it."""
-        self._end([self._one(service, worker)], timeout)
+        supervisor = self._open()._supervisor
+        supervisor.end([supervisor.one(service, worker)], timeout)
 
     # -- ending -------------------------------------------------------------------------------------------------
 
@@ -229,9 +225,7 @@ class Deployment:
                 del _running[self.name]
             for batch in self._batches:
                 batch.cancel()
-            # Callers first: whoever might still send is gone before those it would send to.
-            for service in reversed(self.graph.services):
-                self._end([i for i in self.instances if i.service is service], timeout)
+            self._supervisor.end_all(timeout)
             self.runtime.shutdown()
             if self._asker is not None:
                 self._asker.close()
@@ -273,8 +267,7 @@ class Deployment:
     def _start(self, timeout: float) -> None:
         self._logs.attach()
         try:
-            added = [self._add(s) for s in self.graph.services for _ in range(self.graph.workers[s.name])]
-            self._await_start(added, timeout)
+            self._supervisor.start_all(timeout)
         except BaseException:
             self.close()
             raise
@@ -283,54 +276,6 @@ class Deployment:
             entry = self.graph.entry
             apis = {spec.name: _keys(entry, spec.attribute) for spec in entry.apis}
             self._asker = Asker(self.url, apis, self.traces)
-
-    def _add(self, service: DynamoService) -> ServiceInstance:
-        number = self._numbers[service.name]
-        self._numbers[service.name] += 1
-        sock = self._sock if service is self.graph.entry else None
-        instance = ServiceInstance(service, number, self.planes, self.config, self, sock)
-        self.instances.append(instance)
-        return instance
-
-    def _await_start(self, instances: list[ServiceInstance], timeout: float) -> None:
-        """Start all at once, as processes would be, and wait for all; the first failure is raised."""
-        starting = {instance.start(): instance for instance in instances}
-        done, waiting = concurrent.futures.wait(starting, timeout, concurrent.futures.FIRST_EXCEPTION)
-        for future in done:
-            error = future.exception()
-            if error is not None:
-                error.add_note(f"raised while {starting[future].worker} was starting")
-                raise error
-        if waiting:
-            late = listed(sorted(starting[future].worker for future in waiting))
-            raise DeploymentError(
-                f"{late} did not start within {timeout:g} s. Does an @async_on_start hook wait for a service that "
-                "is not part of this graph? deployment.logs() and start_timeout= help to find out."
-            )
-
-    def _end(self, instances: list[ServiceInstance], timeout: float) -> None:
-        """End instances together: in order those that serve, at once those that do not."""
-        deadline = time.monotonic() + timeout
-        leaving = {i.end(): i for i in instances if i.state == "serving"}
-        concurrent.futures.wait(leaving, timeout)
-        for instance in instances:
-            instance.stop_thread()
-        for instance in instances:
-            if not instance.join(max(0.1, deadline - time.monotonic())):
-                log.warning("%s still blocks its thread; the thread ends when its handler returns", instance.worker)
-
-    def _alive(self, service: str) -> list[ServiceInstance]:
-        return [i for i in self.instances if i.service.name == service and i.state in ("starting", "serving")]
-
-    def _one(self, service: str, worker: int) -> ServiceInstance:
-        alive = self._alive(self._open().graph[service].name)
-        for instance in alive:
-            if worker in (instance.number, instance.instance_id):
-                return instance
-        raise DeploymentError(
-            f"{service} has no live instance {worker!r}; it has "
-            f"{listed(f'{i.number} (id {i.instance_id})' for i in alive)}."
-        )
 
     def _open(self) -> Deployment:
         if self.state == "closed":

@@ -21,16 +21,12 @@ from starlette.types import Receive, Scope, Send
 from dynlab.errors import DeploymentError, InstancesTimeoutError, NoInstancesError, WorkerUnavailableError
 from dynlab.runtime.context import Context, current_context
 from dynlab.sdk.endpoint import ApiSpec
-from dynlab.serving.body import Body, BodyError
+from dynlab.serving.body import Body, BodyError, read_body
 from dynlab.serving.frames import error_frame, event_frame, item_text, raw_chunk
 from dynlab.tracing import TraceLog
 
 __all__ = ("ApiRoute", "GraphApp")
 
-BODY_LIMIT = 4 * 1024 * 1024
-"""Bytes of a request body; a larger one is answered 413."""
-BODY_TIMEOUT_S = 10.0
-"""How long a client may take to send its body; a slower one is answered 408."""
 HANG_UP_AFTER_S = 0.02
 """Only answers that take longer are watched for a client that hangs up: a watch costs as much as a short answer."""
 
@@ -68,7 +64,7 @@ class ApiRoute:
         """Answer one request."""
         headers = dict(scope["headers"])
         try:
-            arguments = self.body.read(await _read_body(headers, receive))
+            arguments = self.body.read(await read_body(headers, receive))
         except BodyError as error:
             await _reply(send, error.status, {"detail": error.detail, "message": error.message})
             return
@@ -252,41 +248,6 @@ class _AsgiResponse(Response):
 
 async def _healthz() -> dict[str, str]:
     return {"status": "ok"}
-
-
-async def _read_body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
-    announced = headers.get(b"content-length", b"0")
-    if announced.isdigit() and int(announced) > BODY_LIMIT:
-        raise _too_large(int(announced))
-    message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body", False):
-        whole: bytes = message["body"]
-        _check_size(whole)
-        return whole
-    parts = bytearray()
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            while True:
-                if message["type"] == "http.disconnect":
-                    raise ConnectionError
-                parts += message["body"]
-                _check_size(parts)
-                if not message.get("more_body", False):
-                    return bytes(parts)
-                message = await receive()
-    except TimeoutError:
-        text = f"The body did not arrive within {BODY_TIMEOUT_S:g} s; {len(parts)} bytes did. Send it faster."
-        raise BodyError(408, text, text) from None
-
-
-def _check_size(body: bytes | bytearray) -> None:
-    if len(body) > BODY_LIMIT:
-        raise _too_large(len(body))
-
-
-def _too_large(size: int) -> BodyError:
-    text = f"The body has {size} bytes or more; at most {BODY_LIMIT} are taken. Send a shorter prompt."
-    return BodyError(413, text, text)
 
 
 async def _start(send: Send, events: bool) -> None:
