@@ -8,9 +8,10 @@ from typing import Any
 
 from dynlab.config import COMMON, ServiceConfig
 from dynlab.errors import ConfigError, DependencyError, GraphError, did_you_mean, listed
+from dynlab.routing.modes import PickFunction, RouterMode, RouterSpec, parse_router_mode
 from dynlab.sdk.service import DynamoService
 
-__all__ = ("Graph", "resolve")
+__all__ = ("Graph", "resolve", "settle_router")
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,24 @@ def resolve(
         counts[name] = count
     _check(order, counts, config)
     return Graph(entry, tuple(order), counts)
+
+
+def settle_router(router_mode: RouterSpec | None, config: ServiceConfig) -> RouterMode | PickFunction:
+    """Settle the deployment's router mode: round robin unless an argument says otherwise.
+
+    Raises:
+        ConfigError: for an unknown mode, or when the argument and a service's `router` key disagree.
+    """
+    if router_mode is None:
+        return RouterMode.ROUND_ROBIN
+    wanted = parse_router_mode(router_mode)
+    for service, section in config.items():
+        configured = section.get("router")
+        if configured is not None and parse_router_mode(configured) != wanted:
+            raise ConfigError(
+                f"router_mode={router_mode!r} and the config's {service}.router={configured!r} disagree; give one."
+            )
+    return wanted
 
 
 def _visit(node: DynamoService, path: list[DynamoService], order: list[DynamoService]) -> None:

@@ -17,7 +17,7 @@ from dynlab.routing.modes import PickFunction, RouterMode, RouterSpec, parse_rou
 from dynlab.runtime.discovery import LEASE_TTL_S, Discovery
 from dynlab.runtime.local import LocalPlanes, LocalRuntime
 from dynlab.sdk.endpoint import arguments_of
-from dynlab.sdk.graph import Graph, resolve
+from dynlab.sdk.graph import Graph, resolve, settle_router
 from dynlab.sdk.service import DynamoService
 from dynlab.serving.asking import AnswerStream, Asker, Batch
 from dynlab.serving.instance import ServiceInstance
@@ -81,7 +81,7 @@ def serve(
     planes = LocalPlanes(
         discovery=Discovery(ttl_s=lease_ttl_s),
         traces=Traces(seed=seed),
-        router_mode=_router(router_mode, settings),
+        router_mode=settle_router(router_mode, settings),
         migration_limit=migration_limit,
         seed=seed,
     )
@@ -292,20 +292,6 @@ class Deployment:
         if threading.current_thread().name in {i.thread.name for i in self.instances}:
             raise DeploymentError("A service asked its own deployment and would wait for itself; use depends().")
         return asker
-
-
-def _router(router_mode: RouterSpec | None, config: ServiceConfig) -> RouterMode | PickFunction:
-    """Settle the mode; an argument and a `router` key of the config must not disagree."""
-    if router_mode is None:
-        return RouterMode.ROUND_ROBIN
-    wanted = parse_router_mode(router_mode)
-    for service, section in config.items():
-        configured = section.get("router")
-        if configured is not None and parse_router_mode(configured) != wanted:
-            raise ConfigError(
-                f"router_mode={router_mode!r} and the config's {service}.router={configured!r} disagree; give one."
-            )
-    return wanted
 
 
 def _keys(service: DynamoService, attribute: str) -> list[str]:
