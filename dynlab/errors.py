@@ -85,7 +85,7 @@ class DynlabError(Exception):
 
     def _render_traceback_(self) -> list[str]:
         """Tell IPython how to show this error: the sentence, and the reader's line that led to it."""
-        lines = [f"{type(self).__name__}: {self}"]
+        lines = [f"{type(self).__name__}: {self}", *getattr(self, "__notes__", ())]
         where = _readers_line(self.__traceback__)
         return [*lines, where] if where else lines
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from dynlab.errors import TraceFileError
+from dynlab.hop import Hop
 from dynlab.protocols import Candidate, RoutingDecision
-from dynlab.tracing import Hop, RequestTrace, TraceLog, TraceT
+from dynlab.tracing import RequestTrace, TraceLog, TraceT
 
 __all__ = ("read_traces", "write_chrome", "write_jsonl")
 

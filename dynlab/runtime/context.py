@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
-from dynlab.tracing import Hop, RequestTrace
+from dynlab.hop import Hop
+from dynlab.tracing import RequestTrace
 
 __all__ = ("Context", "current_context")
 

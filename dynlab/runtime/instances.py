@@ -9,10 +9,10 @@ import math
 import threading
 
 from dynlab.errors import NoInstancesError
+from dynlab.hop import Hop
 from dynlab.protocols import EndpointId, Envelope, Instance
 from dynlab.routing.modes import Picker
 from dynlab.runtime.discovery import Discovery, Registration
-from dynlab.tracing import Hop
 
 __all__ = ("INHIBITED_S", "InstanceTable")
 

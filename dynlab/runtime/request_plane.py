@@ -14,10 +14,11 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any, TypeAlias
 
 from dynlab.errors import RequestCancelledError, StreamIncompleteError, WorkerUnavailableError
+from dynlab.hop import Hop
 from dynlab.protocols import Annotated, EndpointId, Envelope, Wire, from_wire, to_wire
 from dynlab.runtime.context import Context, current_context
 from dynlab.runtime.loops import Mailbox
-from dynlab.tracing import Hop, RequestTrace
+from dynlab.tracing import RequestTrace
 
 __all__ = ("WINDOW", "Call", "EndpointServer", "Handler", "Reply", "ResponseStream")
 
@@ -113,9 +114,15 @@ class EndpointServer:
             call.hop.ended("StreamIncompleteError")
             call.end(StreamIncompleteError(self.endpoint, self.instance_id, call.hop.items))
 
-    async def drained(self) -> None:
-        """Wait until every call that was taken is answered. Runs on the worker's loop."""
+    async def drained(self, *, hurry: bool = False) -> None:
+        """Wait until every call that was taken is answered; in a hurry, break them off. Runs on the worker's loop.
+
+        A handler that nobody listens to any more is not waited for: it is cancelled.
+        """
         self._idle = asyncio.Event()
+        for call, task in self._calls.items():
+            if task is not None and (hurry or (call.context is not None and call.context.is_stopped())):
+                task.cancel()
         while self._calls:
             self._idle.clear()
             await self._idle.wait()
@@ -145,7 +152,12 @@ class EndpointServer:
                 finally:
                     await items.aclose()
         except asyncio.CancelledError:
-            error = RequestCancelledError(self.endpoint, self.instance_id)
+            # A handler that is cancelled while its worker leaves did not do so itself.
+            error = (
+                RequestCancelledError(self.endpoint, self.instance_id)
+                if self._idle is None
+                else StreamIncompleteError(self.endpoint, self.instance_id, hop.items)
+            )
         except BaseException as exc:
             error = self._noted(exc)
         finally:

@@ -159,7 +159,7 @@ def bind(method: Callable[..., AsyncGenerator[Any, None]]) -> Handler:
 
 def arguments_of(method: Callable[..., Any]) -> list[inspect.Parameter]:
     """Return a method's arguments without `self`, with their annotations resolved."""
-    hints = _hints(method)
+    hints = _hints(method, include_extras=True)
     return [p.replace(annotation=hints.get(p.name, p.empty)) for p in _arguments(method)]
 
 
@@ -176,10 +176,10 @@ def _request_model(method: Callable[..., Any], argument: str) -> type[BaseModel]
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
-def _hints(method: Callable[..., Any]) -> dict[str, Any]:
+def _hints(method: Callable[..., Any], *, include_extras: bool = False) -> dict[str, Any]:
     """Resolve annotations, which are strings under `from __future__ import annotations`."""
     try:
-        return typing.get_type_hints(method)
+        return typing.get_type_hints(method, include_extras=include_extras)
     except (NameError, AttributeError, TypeError) as exc:
         raise EndpointDefinitionError(
             f"An annotation of {method.__qualname__} cannot be resolved: {exc}. Import the name at the top of the file."

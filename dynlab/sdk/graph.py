@@ -22,13 +22,14 @@ class Graph:
     services: tuple[DynamoService, ...]
     workers: Mapping[str, int]
 
-    def __getitem__(self, name: str) -> DynamoService:
+    def __getitem__(self, name: str | DynamoService) -> DynamoService:
         for found in self.services:
-            if found.name == name:
+            if name in (found, found.name):
                 return found
         names = [s.name for s in self.services]
         raise GraphError(
-            f"No service {name!r} in the graph of {self.entry.name}; it has {listed(names)}.{did_you_mean(name, names)}"
+            f"No service {name!r} in the graph of {self.entry.name}; it has {listed(names)}."
+            f"{did_you_mean(str(name), names)}"
         )
 
 
@@ -49,6 +50,8 @@ def resolve(
     if not isinstance(entry, DynamoService):
         what = f"the class {entry.__name__}" if isinstance(entry, type) else repr(entry)
         raise DependencyError(f"serve() expects a class decorated with @service(), not {what}.")
+    if not isinstance(workers, Mapping | None):
+        raise GraphError(f"workers={workers!r}: say of which service, as in workers={{'DummyWorker': 4}}.")
     order: list[DynamoService] = []
     for root in [*(key for key in workers or {} if isinstance(key, DynamoService)), entry]:
         _visit(root, [], order)

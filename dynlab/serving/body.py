@@ -54,8 +54,9 @@ class Body:
         self._validate = self._adapter.validator.validate_json
 
     def schema(self) -> dict[str, Any]:
-        """Return the JSON Schema, for the OpenAPI page."""
-        return self._adapter.json_schema()
+        """Return the JSON Schema, for the OpenAPI page: what it refers to is found from the page's root."""
+        here = f"#/paths/{self.path.replace('~', '~0').replace('/', '~1')}/post/requestBody/content/application~1json"
+        return self._adapter.json_schema(ref_template=here + "/schema/$defs/{model}")
 
     def read(self, body: bytes) -> dict[str, Any]:
         """Return the method's arguments.
@@ -64,13 +65,13 @@ class Body:
             BodyError: with 400 if the body is no JSON, 422 if its keys or values are not the method's.
         """
         try:
-            value = self._validate(body)
+            value = self._validate(body or b"{}")  # whoever sends nothing is told which keys are missing
         except ValidationError as exc:
             raise self._explain(exc) from None
         return {self._whole: value} if self._whole else value
 
     def _explain(self, error: ValidationError) -> BodyError:
-        errors = error.errors(include_url=False, include_context=False)
+        errors = error.errors(include_url=False, include_context=False, include_input=False)
         if errors[0]["type"] == "json_invalid":
             return BodyError(400, errors[0]["msg"], f"The body is no JSON: {errors[0]['msg']}.")
         detail = [{**e, "loc": ["body", *e["loc"]]} for e in errors]
@@ -113,28 +114,23 @@ async def read_body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
     announced = headers.get(b"content-length", b"0")
     if announced.isdigit() and int(announced) > BODY_LIMIT:
         raise _too_large(int(announced))
-    message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body", False):
-        whole: bytes = message["body"]
-        _check_size(whole)
-        return whole
     parts = bytearray()
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             while True:
+                message = await receive()
                 if message["type"] == "http.disconnect":
                     raise ConnectionError
                 parts += message["body"]
                 _check_size(parts)
                 if not message.get("more_body", False):
                     return bytes(parts)
-                message = await receive()
     except TimeoutError:
         text = f"The body did not arrive within {BODY_TIMEOUT_S:g} s; {len(parts)} bytes did. Send it faster."
         raise BodyError(408, text, text) from None
 
 
-def _check_size(body: bytes | bytearray) -> None:
+def _check_size(body: bytearray) -> None:
     if len(body) > BODY_LIMIT:
         raise _too_large(len(body))
 

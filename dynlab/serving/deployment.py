@@ -16,10 +16,13 @@ from dynlab.errors import ConfigError, DeploymentError
 from dynlab.routing.modes import PickFunction, RouterMode, RouterSpec, parse_router_mode
 from dynlab.runtime.discovery import LEASE_TTL_S, Discovery
 from dynlab.runtime.local import LocalPlanes, LocalRuntime
-from dynlab.sdk.endpoint import arguments_of
+from dynlab.sdk.context import dynamo_context
 from dynlab.sdk.graph import Graph, resolve, settle_router
 from dynlab.sdk.service import DynamoService
-from dynlab.serving.asking import AnswerStream, Asker, Batch
+from dynlab.serving.answers import AnswerStream
+from dynlab.serving.asking import Asker
+from dynlab.serving.batch import Batch
+from dynlab.serving.body import Body
 from dynlab.serving.instance import ServiceInstance
 from dynlab.serving.logs import LogBuffer
 from dynlab.serving.server import bind
@@ -87,10 +90,12 @@ def serve(
     )
     key = name or graph.entry.name
     with _registry_lock:
-        previous = _running.pop(key, None)
-        if previous is not None:
+        previous = _running.get(key)
+        if previous is not None and port and port == previous.port:
             previous.close()
         deployment = Deployment(key, graph, planes, settings, host, port)
+        if previous is not None:
+            previous.close()  # only now: a port that another program holds costs nobody the graph that runs
         _running[key] = deployment
         deployment._start(start_timeout)
     return deployment
@@ -114,9 +119,9 @@ class Deployment:
         self._batches: list[Batch] = []
         self._asker: Asker | None = None
         self._sock = bind(host, port) if graph.entry.apis else None
+        self.host, self.port = host, 0 if self._sock is None else int(self._sock.getsockname()[1])
         self.url: str | None = None
         if self._sock is not None:
-            self.host, self.port = host, self._sock.getsockname()[1]
             self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
         self._supervisor = Supervisor(graph, planes, config, self, self._sock)
 
@@ -194,11 +199,11 @@ class Deployment:
     def router_mode(self, spec: RouterSpec) -> None:
         self.planes.router_mode = parse_router_mode(spec)
 
-    def scale(self, service: str, workers: int, *, timeout: float = 30.0) -> None:
+    def scale(self, service: str | DynamoService, workers: int, *, timeout: float = 30.0) -> None:
         """Start or drain instances until `workers` of them are alive; the newest go first."""
         self._open()._supervisor.scale(service, workers, timeout)
 
-    def kill(self, service: str, worker: int) -> None:
+    def kill(self, service: str | DynamoService, worker: int) -> None:
         """Kill one instance, by its number or its instance id, as if its process had died.
 
         Answers under way break off. Discovery still lists it until its lease lapses, so a first request may
@@ -208,7 +213,7 @@ class Deployment:
         instance.kill()
         log.info("killed %s", instance.worker)
 
-    def drain(self, service: str, worker: int, *, timeout: float = 30.0) -> None:
+    def drain(self, service: str | DynamoService, worker: int, *, timeout: float = 30.0) -> None:
         """Let one instance finish what it has, give it nothing new, and end it."""
         supervisor = self._open()._supervisor
         supervisor.end([supervisor.one(service, worker)], timeout)
@@ -289,13 +294,14 @@ class Deployment:
                 f"{self.graph.entry.name} has no @api method, so nobody can ask it over HTTP. "
                 "Use a client: await deployment.runtime.endpoint('namespace.component.endpoint').client()."
             )
-        if threading.current_thread().name in {i.thread.name for i in self.instances}:
+        inside = dynamo_context.get("deployment") is self
+        if inside and threading.current_thread().name in {i.thread.name for i in self.instances}:
             raise DeploymentError("A service asked its own deployment and would wait for itself; use depends().")
         return asker
 
 
 def _keys(service: DynamoService, attribute: str) -> list[str]:
-    return [argument.name for argument in arguments_of(getattr(service.inner, attribute))]
+    return Body(attribute, getattr(service.inner, attribute)).keys
 
 
 @atexit.register

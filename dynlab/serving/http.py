@@ -16,9 +16,11 @@ from contextlib import aclosing
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from dynlab.errors import DeploymentError, InstancesTimeoutError, NoInstancesError, WorkerUnavailableError
+from dynlab.errors import DeploymentError, InstancesTimeoutError, NoInstancesError, WorkerUnavailableError, listed
 from dynlab.runtime.context import Context, current_context
 from dynlab.sdk.endpoint import ApiSpec
 from dynlab.serving.body import Body, BodyError, read_body
@@ -116,10 +118,10 @@ class ApiRoute:
                         frame = event_frame(text) if events else raw_chunk(text)
                         await send({"type": "http.response.body", "body": frame, "more_body": True})
             else:
-                value = await self.method(**arguments)
+                response = _response(await self.method(**arguments))
                 sent = True
                 hop.item()
-                await _respond(value, scope, receive, send)
+                await response(scope, receive, send)
                 return
             if self._closing and context.is_stopped():
                 raise DeploymentError("The deployment was closed before the answer was complete. Serve it again.")
@@ -187,6 +189,8 @@ class GraphApp(FastAPI):
         for route in self.api_routes.values():
             self._document(route)
         self.add_api_route("/healthz", _healthz, methods=["GET"], summary="Is the Frontend alive?")
+        for status in (404, 405):
+            self.add_exception_handler(status, self._nothing_here)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Middleware that a reader added must see every request; without any, the route is called directly.
@@ -201,6 +205,14 @@ class GraphApp(FastAPI):
         """End all answers under way; runs on the app's loop."""
         for route in self.api_routes.values():
             route.close()
+
+    async def _nothing_here(self, request: Request, error: Exception) -> Response:
+        """Answer a wrong path or method with the paths there are."""
+        assert isinstance(error, HTTPException)
+        there = [f"POST {path} {{{', '.join(route.body.keys)}}}" for path, route in self.api_routes.items()]
+        message = f"{request.method} {request.url.path}: {error.detail}. There is {listed([*there, 'GET /docs'])}."
+        report = {"detail": error.detail, "message": message}
+        return JSONResponse(report, status_code=error.status_code, headers=error.headers)
 
     def _document(self, route: ApiRoute) -> None:
         async def call(request: Request) -> Response:
@@ -262,9 +274,9 @@ async def _reply(send: Send, status: int, content: Any) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-async def _respond(value: Any, scope: Scope, receive: Receive, send: Send) -> None:
-    """Send what a method without `yield` returned: a response of its own, or a value as JSON."""
+def _response(value: Any) -> Response:
+    """Make a response of what a method without `yield` returned: its own, or the value as JSON."""
     if isinstance(value, Response):
-        await value(scope, receive, send)
-    else:
-        await _reply(send, 200, value if isinstance(value, str) else json.loads(item_text(value)))
+        return value
+    text = item_text(value)
+    return Response(json.dumps(text) if isinstance(value, str | bytes) else text, media_type="application/json")

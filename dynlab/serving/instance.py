@@ -74,15 +74,18 @@ class ServiceInstance:
         self.thread.start()
         return self.thread.submit(self._begin())
 
-    def end(self) -> Future[None]:
-        """Leave in order: off the list, answers under way finished, `@on_shutdown` run."""
+    def end(self, *, hurry: bool = False) -> Future[None]:
+        """Leave in order: off the list, answers under way finished (in a hurry: broken off), `@on_shutdown` run."""
         self.state = "draining"
-        return self.thread.submit(self._leave())
+        return self.thread.submit(self._leave(hurry))
 
     def kill(self) -> None:
         """Vanish as a killed process does: no goodbye, no hooks; the list still names it until its lease lapses."""
         self.state = "dead"
         self.runtime.die()
+        server = self._server
+        if server is not None:
+            self.thread.mailbox.post(lambda _: server.drop(), None)
         self.thread.stop()
 
     def stop_thread(self) -> None:
@@ -124,13 +127,13 @@ class ServiceInstance:
         self._server = HttpServer(self._app)
         await self._server.start(sock)
 
-    async def _leave(self) -> None:
+    async def _leave(self, hurry: bool) -> None:
         if self._app is not None and self._server is not None:
             self._app.close()
             await self._server.stop()
         self.runtime.shutdown()
         for server in self.runtime.servers:
-            await server.drained()
+            await server.drained(hurry=hurry)
         await self._run_hooks("shutdown")
         log.info("left")
 

@@ -15,7 +15,7 @@ _FORMAT = logging.Formatter("%(asctime)s %(levelname)-7s %(dynlab_worker)s: %(me
 
 
 class LogBuffer(logging.Handler):
-    """The newest lines of one deployment: all of the `dynlab` loggers, warnings and worse of any other.
+    """The newest lines of one deployment: of the `dynlab` loggers, and what uvicorn and asyncio complain of.
 
     A service logs with `logging.getLogger("dynlab.anything").info(...)`.
     """

@@ -10,7 +10,7 @@ from contextlib import suppress
 import uvicorn
 from fastapi import FastAPI
 
-from dynlab.errors import PortInUseError
+from dynlab.errors import ConfigError, DeploymentError, PortInUseError
 
 __all__ = ("HttpServer", "bind")
 
@@ -26,8 +26,11 @@ def bind(host: str, port: int) -> socket.socket:
 
     Raises:
         PortInUseError: if another program listens there.
-        OSError: if the host is no address of this machine.
+        ConfigError: if the port is no port.
+        DeploymentError: if the host is no address of this machine, or the port not for everybody.
     """
+    if type(port) is not int or not 0 <= port <= 65535:
+        raise ConfigError(f"port={port!r} is no port; give a number from 1 to 65535, or 0 for a free one.")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # The protocol is named because asyncio turns Nagle's algorithm off only for sockets that say TCP:
     # without it each request on a kept-alive connection takes 45 ms.
@@ -40,7 +43,10 @@ def bind(host: str, port: int) -> socket.socket:
         sock.close()
         if error.errno == errno.EADDRINUSE:
             raise PortInUseError(host, port) from None
-        raise
+        raise DeploymentError(
+            f"Cannot listen on port {port} of {host!r}: {error.strerror or error}. "
+            "Use host='127.0.0.1' for this machine, and port=0 for a free port."
+        ) from None
     sock.setblocking(False)
     return sock
 
@@ -69,7 +75,7 @@ class HttpServer(uvicorn.Server):
 
     async def start(self, sock: socket.socket) -> None:
         """Return once connections are accepted."""
-        self._task = asyncio.create_task(self.serve(sockets=[sock]))
+        self._task = asyncio.create_task(self._serve_to_the_end(sock))
         await asyncio.wait([self._task, self._ready], return_when=asyncio.FIRST_COMPLETED)
         if self._task.done():
             self._task.result()
@@ -81,6 +87,19 @@ class HttpServer(uvicorn.Server):
         if self._task is not None:
             with suppress(asyncio.CancelledError):
                 await self._task
+
+    def drop(self) -> None:
+        """Close every socket, as the system does when a process dies. Runs on the server's loop."""
+        for server in getattr(self, "servers", ()):
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()  # type: ignore[union-attr]
+
+    async def _serve_to_the_end(self, sock: socket.socket) -> None:
+        try:
+            await self.serve(sockets=[sock])
+        finally:
+            self.drop()  # uvicorn closes nothing when it is cancelled
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

@@ -47,7 +47,7 @@ class Supervisor:
                 [self._add(s) for s in self._graph.services for _ in range(self._graph.workers[s.name])], timeout
             )
 
-    def scale(self, name: str, workers: int, timeout: float) -> None:
+    def scale(self, name: str | DynamoService, workers: int, timeout: float) -> None:
         """Start or drain instances until `workers` of them are alive; the newest go first.
 
         Raises:
@@ -55,6 +55,7 @@ class Supervisor:
             DeploymentError: if an instance does not start in time; whatever a service raises while starting.
         """
         service = self._graph[name]
+        name = service.name
         if type(workers) is not int or workers < 0:
             raise GraphError(f"scale({name!r}, {workers!r}): give a number of instances, 0 or more.")
         if service.apis:
@@ -73,12 +74,12 @@ class Supervisor:
         """End everything, callers first: who might still send is gone before those it would send to."""
         with self._lock:
             for service in reversed(self._graph.services):
-                self.end([i for i in self.instances if i.service is service], timeout)
+                self.end([i for i in self.instances if i.service is service], timeout, hurry=True)
 
-    def end(self, instances: list[ServiceInstance], timeout: float) -> None:
+    def end(self, instances: list[ServiceInstance], timeout: float, *, hurry: bool = False) -> None:
         """End instances together: in order those that serve, at once those that do not."""
         deadline = time.monotonic() + timeout
-        leaving = {i.end(): i for i in instances if i.state == "serving"}
+        leaving = {i.end(hurry=hurry): i for i in instances if i.state == "serving"}
         concurrent.futures.wait(leaving, timeout)
         for instance in instances:
             instance.stop_thread()
@@ -90,14 +91,15 @@ class Supervisor:
         """Return the instances of a service that serve or are about to."""
         return [i for i in self.instances if i.service.name == name and i.state in ("starting", "serving")]
 
-    def one(self, name: str, worker: int) -> ServiceInstance:
+    def one(self, name: str | DynamoService, worker: int) -> ServiceInstance:
         """Find a live instance by its number or its instance id.
 
         Raises:
             GraphError: if there is no such service.
             DeploymentError: if no live instance of it has the number or id.
         """
-        alive = self.alive(self._graph[name].name)
+        name = self._graph[name].name
+        alive = self.alive(name)
         for instance in alive:
             if worker in (instance.number, instance.instance_id):
                 return instance

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 
+from dynlab.hop import Hop
 from dynlab.protocols import RoutingDecision
-from dynlab.tracing import Hop, RequestTrace
+from dynlab.tracing import RequestTrace
 
 __all__ = ("Explanation", "reason")
 

@@ -1,20 +1,94 @@
-"""Traces that draw themselves."""
+"""Traces that draw themselves: what `deployment.traces` is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Self
 
+from dynlab.trace_files import read_traces, write_chrome, write_jsonl
 from dynlab.tracing import RequestTrace, TraceLog
+from dynlab.views.figure import Picture
 
 __all__ = ("Trace", "Traces")
+
+# matplotlib takes a quarter of a second to load, so the drawing functions are imported when something is drawn.
 
 
 class Trace(RequestTrace):
     """One request."""
 
+    __slots__ = ()
+
+    def plot(self) -> Picture:
+        """Draw the request's way through the tiers, and where its time went."""
+        from dynlab.views.pictures import waterfall_picture  # noqa: PLC0415
+
+        return waterfall_picture(self)
+
+    def _repr_html_(self) -> str:
+        return f"<code>{escape(repr(self))}</code>"
+
 
 class Traces(TraceLog[Trace]):
-    """All."""
+    """The newest requests, oldest first; `seed` is what the run was seeded with."""
 
     def __init__(self, traces: Iterable[Trace] = (), *, max_requests: int = 10_000, seed: int | None = None) -> None:
         super().__init__(traces, make=Trace, max_requests=max_requests, seed=seed)
+
+    def plot_routing(
+        self, guess: Sequence[float] | Mapping[str, float] | None = None, service: str | None = None
+    ) -> Picture:
+        """Draw requests per worker; `guess` is outlined on top."""
+        from dynlab.views.pictures import routing_picture  # noqa: PLC0415
+
+        return routing_picture(self, guess, service)
+
+    def plot_picks(self, last: int = 200, service: str | None = None) -> Picture:
+        """Draw the newest picks in their order."""
+        from dynlab.views.pictures import picks_picture  # noqa: PLC0415
+
+        return picks_picture(self, last, service)
+
+    def save(self, path: str | Path) -> Path:
+        """Write all traces: `.jsonl` to be loaded again, `.json` for Perfetto and chrome://tracing (and to be loaded).
+
+        Raises:
+            ValueError: for any other suffix.
+        """
+        match Path(path).suffix:
+            case ".jsonl":
+                return write_jsonl(self, path)
+            case ".json":
+                return write_chrome(self, path)
+        raise ValueError(f"{path}: traces are saved as .jsonl (JSON Lines) or .json (Chrome trace format).")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            TraceFileError: if the file was not written by dynlab, or is damaged.
+        """
+        loaded = read_traces(path, Trace)
+        return cls(loaded, max_requests=loaded.max_requests, seed=loaded.seed)
+
+    def _like(self, traces: list[Trace]) -> Traces:
+        return Traces(traces, max_requests=max(len(traces), 1), seed=self.seed)
+
+    def _repr_html_(self) -> str:
+        newest = self.tail(10)
+        rows = "".join(
+            f"<tr><td>{escape(trace.request_id)}</td><td>{escape(by.worker if (by := trace.answered_by) else '')}</td>"
+            f"<td>{_ms(trace.ttft_ms)}</td><td>{_ms(trace.duration_ms)}</td><td>{escape(trace.outcome)}</td></tr>"
+            for trace in reversed(newest)
+        )
+        head = "".join(
+            f'<th scope="col">{name}</th>' for name in ("request", "worker", "TTFT ms", "in all ms", "outcome")
+        )
+        return f"<div>{len(self)} requests, the newest {len(newest)}:</div><table><tr>{head}</tr>{rows}</table>"
+
+
+def _ms(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"

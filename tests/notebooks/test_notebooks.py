@@ -1,0 +1,203 @@
+"""Each notebook runs from top to bottom, and once more, within its time; it leaves nothing, and it is well formed."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SECONDS = 20.0
+"""What a notebook may take to run, its kernel's start not counted."""
+CODE_LINES, CELLS, WORDS = 12, 18, 500
+
+each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def read(path: Path) -> Any:
+    return nbformat.read(path, as_version=4)
+
+
+def code_of(notebook: Any) -> list[str]:
+    return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def prose_of(notebook: Any) -> str:
+    return "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+
+
+# ---------------------------------------------------------------------------- they run
+
+
+@contextmanager
+def kernel(notebook: Any) -> Iterator[NotebookClient]:
+    """Run a fresh kernel that imports this checkout."""
+    client = NotebookClient(notebook, timeout=60, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}})
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    with client.setup_kernel(env={**os.environ, "PYTHONPATH": path}):
+        yield client
+
+
+def execute(client: NotebookClient, source: str) -> list[Any]:
+    """Run a cell of the test's own, and return its outputs."""
+    cell = nbformat.v4.new_code_cell(source)
+    client.nb.cells.append(cell)
+    client.execute_cell(cell, len(client.nb.cells) - 1)
+    return list(cell.outputs)
+
+
+def errors(notebook: Any) -> list[str]:
+    return [
+        f"{cell.id}: {output.ename}: {output.evalue}"
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+        if output.output_type == "error"
+    ]
+
+
+@pytest.mark.notebook
+@each
+def test_it_runs_and_runs_again(path: Path) -> None:
+    """From top to bottom, then each cell again in the same kernel: no error, in time, and no thread left."""
+    notebook = read(path)
+    with kernel(notebook) as client:
+        cells = [(n, cell) for n, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
+        for again in (False, True):
+            begun = time.monotonic()
+            for n, cell in cells:
+                client.execute_cell(cell, n)
+            took = time.monotonic() - begun
+            assert [] == errors(notebook), "second run" if again else "first run"
+            assert took < SECONDS
+        (left,) = execute(
+            client, "import threading\n[t.name for t in threading.enumerate() if t.name.startswith('dynlab-')]"
+        )
+    assert "[]" == left["data"]["text/plain"]
+
+
+@pytest.mark.notebook
+@each
+def test_each_cell_can_run_twice_in_a_row(path: Path) -> None:
+    """A reader who presses Run twice sees no error."""
+    notebook = read(path)
+    with kernel(notebook) as client:
+        for n, cell in enumerate(notebook.cells):
+            if cell.cell_type == "code":
+                client.execute_cell(cell, n)
+                client.execute_cell(cell, n)
+        assert [] == errors(notebook)
+
+
+@pytest.mark.notebook
+@each
+def test_what_it_shows_is_text_and_html(path: Path) -> None:
+    """Every exercise says "not answered yet", and no output is a bare picture without a text that says the same."""
+    notebook = read(path)
+    with kernel(notebook) as client:
+        for n, cell in enumerate(notebook.cells):
+            if cell.cell_type == "code":
+                client.execute_cell(cell, n)
+    shown = [output.data for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs
+             if output.output_type in ("display_data", "execute_result")]  # fmt: skip
+
+    asked = set(re.findall(r'check\("(\d\d\.\d)"', "\n".join(code_of(notebook))))
+    unanswered = {number for number in asked for data in shown if f"○ {number}: Not answered yet" in str(data)}
+    assert asked == unanswered
+    assert [] == [list(data) for data in shown if {"image/png", "image/svg+xml"} & set(data) and "text/html" not in data]
+
+
+# ---------------------------------------------------------------------------- they are well formed
+
+
+@each
+def test_it_is_committed_without_outputs(path: Path) -> None:
+    """No output, no count, no metadata but the kernel's."""
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+
+    for cell in notebook["cells"]:
+        assert {} == cell["metadata"], cell["id"]
+        if cell["cell_type"] == "code":
+            assert ([], None) == (cell["outputs"], cell["execution_count"]), cell["id"]
+    assert {"kernelspec", "language_info"} == set(notebook["metadata"])
+    assert "python3" == notebook["metadata"]["kernelspec"]["name"]
+    assert (4, 5) == (notebook["nbformat"], notebook["nbformat_minor"])
+
+
+@each
+def test_its_cells_have_names(path: Path) -> None:
+    """Cell ids are words that stay: the number of the notebook, then what the cell is for."""
+    notebook = read(path)
+    nbformat.validate(notebook)
+
+    ids = [cell.id for cell in notebook.cells]
+
+    assert len(ids) == len(set(ids))
+    assert [] == [name for name in ids if not re.fullmatch(rf"{path.stem[:2]}-[a-z0-9]+(-[a-z0-9]+)*", name)]
+
+
+@each
+def test_it_is_short(path: Path) -> None:
+    """Few cells, short cells, few words."""
+    notebook = read(path)
+    lines = {cell.id: len(cell.source.splitlines()) for cell in notebook.cells if cell.cell_type == "code"}
+
+    assert len(notebook.cells) <= CELLS
+    assert {} == {name: count for name, count in lines.items() if count > CODE_LINES}
+    assert len(re.findall(r"\S+", prose_of(notebook))) <= WORDS
+
+
+@each
+def test_it_keeps_the_rhythm(path: Path) -> None:
+    """Question, prediction, what happened, exercise, one line, terms: in this order; the last cell closes."""
+    notebook = read(path)
+    prose = prose_of(notebook)
+    parts = [f"# {path.stem[:2]} · ", "minutes.*", "**Question:", "## Predict", "## What happened", "## Exercise",
+             "## In one line", "*Terms:"]  # fmt: skip
+
+    places = [prose.find(part) for part in parts]
+
+    assert -1 not in places, dict(zip(parts, places, strict=True))
+    assert sorted(places) == places
+    assert "deployment.close()" in code_of(notebook)[-1]
+
+
+@each
+def test_its_prose_is_one_sentence_a_line(path: Path) -> None:
+    """A change of one sentence is a change of one line."""
+    lines = [line for line in prose_of(notebook=read(path)).splitlines() if not re.match(r"\d\. |\*\*\w+-?\w*\*\*", line)]
+
+    assert [] == [line for line in lines if re.search(r"[.!?]\*{0,2} [A-Z]", line)]
+
+
+@each
+def test_its_code_avoids_the_pitfalls(path: Path) -> None:
+    """No shell, no magic that installs or picks a backend, no fixed port, no long sleep, no endless loop."""
+    for source in code_of(read(path)):
+        assert not re.search(r"^\s*[!%]", source, re.MULTILINE), source
+        for node in ast.walk(ast.parse(source)):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            keywords = {k.arg: k.value for k in node.keywords} if isinstance(node, ast.Call) else {}
+            assert "port" not in keywords, source
+            assert not isinstance(node, ast.While), source
+            assert called not in ("time.sleep", "sleep", "asyncio.run", "nest_asyncio.apply"), source
+            if called == "asyncio.sleep":
+                assert ast.literal_eval(node.args[0]) <= 1, source  # type: ignore[attr-defined]
+
+
+def test_the_path_names_every_notebook() -> None:
+    """notebooks/README.md lists each notebook, in order."""
+    text = (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8")
+
+    assert [path.name for path in NOTEBOOKS] == re.findall(r"\((\d\d_\w+\.ipynb)\)", text)
