@@ -80,6 +80,8 @@ class Batch:
         except KeyboardInterrupt:
             self.cancel()
             raise
+        if self.finished:
+            self._thread.join(5.0)
         return self
 
     def cancel(self) -> None:

@@ -93,7 +93,7 @@ class HttpServer(uvicorn.Server):
         for server in getattr(self, "servers", ()):
             server.close()
         for connection in list(self.server_state.connections):
-            connection.transport.abort()  # type: ignore[union-attr]
+            connection.transport.abort()
 
     async def _serve_to_the_end(self, sock: socket.socket) -> None:
         try:

@@ -20,6 +20,7 @@ from dynlab.views.style import INK, MUTED, PAPER, mode_style
 __all__ = ("caption", "new_axes", "plot_picks", "plot_routing")
 
 matplotlib.rcParams["svg.hashsalt"] = "dynlab"  # the same drawing gives the same file
+_HALO = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.85, "pad": 0.6}  # keeps numbers legible on lines
 MANY = 24
 """From so many workers on, numbers on bars and most tick labels would overlap and are left out."""
 
@@ -92,7 +93,7 @@ def plot_routing(
     ax.set_ylim(0, top * 1.22)
     if len(workers) <= MANY:
         for place, value in zip(places, values, strict=True):
-            ax.text(place, value + top * 0.015, str(value), ha="center", va="bottom", fontsize=9, color=INK)
+            ax.text(place, value + top * 0.015, str(value), ha="center", va="bottom", fontsize=9, color=INK, bbox=_HALO)
     if workers:
         even = total / len(workers)
         ax.axhline(even, color=INK, linewidth=0.9, alpha=0.6)

@@ -16,47 +16,64 @@ __all__ = ("Span", "plot_waterfall", "spans_of")
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One row: when a tier had the request, in ms since the send. `waited_ms` is the time until its handler began."""
+    """One row: when a tier had the request, in ms since the send.
+
+    `waited_ms` is the time until its handler began; `own` are the stretches during which no tier below had it.
+    """
 
     name: str
     depth: int
     begin_ms: float
     waited_ms: float
     end_ms: float
-    self_ms: float
+    own: tuple[tuple[float, float], ...]
     items_ms: tuple[float, ...]
     outcome: str
+
+    @property
+    def self_ms(self) -> float:
+        return sum(end - begin for begin, end in self.own)
 
 
 def spans_of(trace: RequestTrace) -> list[Span]:
     """Work out the rows of a request, the caller's first.
 
-    The own time of a tier is the time during which it had the request and no tier below it did: the sum over all
-    rows is the whole request, so it shows where the time went.
+    The own times of all rows add up to the whole request, so they show where the time went.
     """
     hops = list(trace.hops)
     spans = [_span(trace, hop, [below for below in hops if below.parent is hop]) for hop in hops]
     if trace.sent_ns and trace.answered_ns and hops:
         whole = (trace.answered_ns - trace.sent_ns) / 1e6
-        inside = spans[0].end_ms - spans[0].begin_ms
-        spans = [Span("client + HTTP", 0, 0.0, 0.0, whole, whole - inside, (), "ok"), *spans]
+        own = _gaps(0.0, whole, [(spans[0].begin_ms, spans[0].end_ms)])
+        spans = [Span("client + HTTP", 0, 0.0, 0.0, whole, own, (), "ok"), *spans]
     return spans
 
 
+def _gaps(begin: float, end: float, busy: list[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+    """Return the stretches of begin..end that `busy` leaves free."""
+    free: list[tuple[float, float]] = []
+    for busy_from, busy_to in sorted(busy):
+        if busy_from > begin:
+            free.append((begin, min(busy_from, end)))
+        begin = max(begin, busy_to)
+    if begin < end:
+        free.append((begin, end))
+    return tuple(free)
+
+
 def _span(trace: RequestTrace, hop: Hop, below: list[Hop]) -> Span:
-    zero, last = trace.begin_ns, trace.end_ns
-    begin = hop.begin_ns
-    end = hop.ended_ns or last
-    started = hop.started_ns or end
-    busy = sum((b.ended_ns or last) - b.begin_ns for b in below)
+    def ms(t_ns: int) -> float:
+        return ((t_ns or trace.end_ns) - trace.begin_ns) / 1e6
+
+    begin, end = ms(hop.begin_ns), ms(hop.ended_ns)
     return Span(
         f"{hop.worker or hop.service}.{hop.endpoint}",
         hop.depth + (1 if trace.sent_ns else 0),
-        (begin - zero) / 1e6,
-        (started - begin) / 1e6 if hop.routed_ns else 0.0,
-        (end - zero) / 1e6,
-        max(0.0, (end - begin - busy) / 1e6),
-        tuple((t - zero) / 1e6 for t in hop.item_ns),
+        begin,
+        (ms(hop.started_ns) if hop.started_ns else end) - begin,
+        end,
+        _gaps(begin, end, [(ms(b.begin_ns), ms(b.ended_ns)) for b in below]),
+        tuple(map(ms, hop.item_ns)),
         hop.outcome,
     )
 
@@ -64,7 +81,8 @@ def _span(trace: RequestTrace, hop: Hop, below: list[Hop]) -> Span:
 def plot_waterfall(trace: RequestTrace, ax: Axes | None = None) -> Axes:
     """Draw a request: a bar per tier, hatched while it waits for its thread, ticks for items, TTFT as a point.
 
-    The thick line under a bar is as long as the tier's own time: the longest one is what to shorten.
+    The thick line under a bar marks the tier's own time, when no tier below it had the request: together they
+    are the whole request, and the longest is what to shorten.
     """
     spans = spans_of(trace)
     ax = ax if ax is not None else new_axes(7.8, 1.5 + 0.52 * max(2, len(spans)))
@@ -92,8 +110,11 @@ def plot_waterfall(trace: RequestTrace, ax: Axes | None = None) -> Axes:
     gaps = trace.itl_ms
     itl = f" · mean ITL {sum(gaps) / len(gaps):.2f} ms" if gaps else ""
     since = "since the client sent it" if trace.sent_ns else "since it arrived"
-    note = f"{trace.duration_ms:.2f} ms in all{itl} · hatched: waiting for its thread · thick line: own time"
-    caption(ax, f"Request {trace.request_id}: {trace.outcome}", f"ms {since}", "", note)
+    note = f"hatched: waiting for its thread · thick line: own time{itl}"
+    most = max(spans, key=lambda span: span.self_ms, default=None)
+    finding = f"{most.self_ms:.2f} of {trace.duration_ms:.2f} ms in {most.name}" if most else "nothing yet"
+    outcome = "" if trace.outcome == "ok" else f" ({trace.outcome})"
+    caption(ax, f"Request {trace.request_id}{outcome}: {finding}", f"ms {since}", "", note)
     return ax
 
 
@@ -102,7 +123,8 @@ def _draw(ax: Axes, row: int, span: Span, whole: float) -> None:
     if span.waited_ms:
         ax.barh(row, span.waited_ms, 0.4, span.begin_ms, fill=False, hatch="////", edgecolor=MUTED, linewidth=0.6)
     ax.barh(row, span.end_ms - started, 0.4, started, color=TIER, alpha=0.35)
-    ax.plot([span.end_ms - span.self_ms, span.end_ms], [row + 0.27] * 2, color=OWN_TIME, linewidth=3.5)
+    for begin, end in span.own:
+        ax.plot([begin, end], [row + 0.27] * 2, color=OWN_TIME, linewidth=3.5, solid_capstyle="butt")
     for t_ms in span.items_ms:
         ax.plot([t_ms, t_ms], [row - 0.2, row + 0.2], color=INK, linewidth=1)
     broken = "" if span.outcome in ("ok", "running") else f"  x {span.outcome}"
