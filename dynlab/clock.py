@@ -56,6 +56,9 @@ class VirtualClock:
         return self._now
 
     async def sleep(self, seconds: float) -> None:
+        if seconds <= 0:  # no time has to pass, so nobody has to advance it
+            await asyncio.sleep(0)
+            return
         waking = asyncio.get_running_loop().create_future()
         heapq.heappush(self._sleepers, (self._now + seconds, next(self._order), waking))
         await waking

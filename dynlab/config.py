@@ -61,9 +61,18 @@ class ServiceConfig(dict[str, dict[str, Any]]):
         return taken | {key: value for key, value in section.items() if key not in LAUNCHER_KEYS}
 
     def workers(self, service: str) -> int | None:
-        """Return `ServiceArgs.workers` of a service, or None."""
-        found = self.get(service, {}).get("ServiceArgs", {}).get("workers")
-        return None if found is None else int(found)
+        """Return `ServiceArgs.workers` of a service, or None.
+
+        Raises:
+            ConfigError: if it is no whole number.
+        """
+        args = self.get(service, {}).get("ServiceArgs", {})
+        found = args.get("workers") if isinstance(args, Mapping) else args
+        if found is None or (isinstance(args, Mapping) and type(found) is int):
+            return found
+        raise ConfigError(
+            f"{service}.ServiceArgs is {args!r}; its workers must be a whole number, as in ServiceArgs: {{workers: 2}}."
+        )
 
     @classmethod
     def load(cls, source: Mapping[str, Any] | str | Path | None = None, overrides: Sequence[str] = ()) -> ServiceConfig:
@@ -112,7 +121,7 @@ def _read_yaml(path: Path) -> Any:
 
 
 def _parse_overrides(arguments: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Read `--S.k=v`, `--S.k v` and `--S.a.b=v`; several of one service merge deeply, as in Dynamo."""
+    """Read `--S.k=v`, `--S.k v`, `--S.k = v` and `--S.a.b=v`; several of one service merge deeply, as in Dynamo."""
     overrides: dict[str, dict[str, Any]] = {}
     rest = list(arguments)
     while rest:
@@ -121,12 +130,19 @@ def _parse_overrides(arguments: Iterable[str]) -> dict[str, dict[str, Any]]:
         if not name.startswith("--") or len(path) < 2 or not all(path):
             raise ConfigError(f"{name!r} is no override; write --Service.key=value, as in --Processor.router=random.")
         if not equals:
+            if rest[:1] == ["="]:
+                rest.pop(0)
             if not rest or rest[0].startswith("-"):
                 raise ConfigError(f"{name} has no value; write {name}=VALUE.")
             text = rest.pop(0)
-        keys = overrides
-        for part in path[:-1]:
+        keys: Any = overrides
+        for depth, part in enumerate(path[:-1], start=1):
             keys = keys.setdefault(part, {})
+            if not isinstance(keys, dict):
+                above = ".".join(path[:depth])
+                raise ConfigError(
+                    f"{name}={text} needs {above} to hold keys, but it is {keys!r}; leave one of them out."
+                )
         keys[path[-1]] = _value(text)
     return overrides
 

@@ -66,7 +66,7 @@ __all__ = (
     "listed",
 )
 
-_PACKAGE = os.path.dirname(os.path.abspath(__file__))
+_PACKAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")  # ends in a slash: dynlab/, not dynlab-notes/
 
 
 def listed(values: Iterable[object]) -> str:

@@ -114,6 +114,7 @@ class Packed(bytes):
 
 Wire: TypeAlias = str | int | float | bool | bytes | Packed | None
 _PLAIN = frozenset((str, int, float, bool, bytes, type(None)))
+_MIN_INT, _MAX_INT = -(2**63), 2**64 - 1  # MessagePack has no longer ones
 
 
 def _listable(value: object) -> list[Any]:
@@ -128,7 +129,8 @@ def to_wire(value: Any) -> Wire:
     Raises:
         PayloadError: for objects that MessagePack has no form for (as in Dynamo: pydantic models too).
     """
-    if type(value) in _PLAIN:
+    kind = type(value)
+    if kind in _PLAIN and (kind is not int or _MIN_INT <= value <= _MAX_INT):
         return value  # type: ignore[no-any-return]
     try:
         return Packed(msgpack.packb(value, default=_listable))

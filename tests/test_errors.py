@@ -61,13 +61,17 @@ BASES: dict[type[DynlabError], tuple[type[BaseException], ...]] = {
 SENTENCES: list[tuple[DynlabError, str]] = [
     (
         UnknownEndpointError("begenerat", "DummyWorker", ["begenerate", "stats"]),
-        "No Dynamo endpoint 'begenerat' found on service 'DummyWorker'. "
-        "Available endpoints: begenerate, stats. Did you mean 'begenerate'?",
+        (
+            "No Dynamo endpoint 'begenerat' found on service 'DummyWorker'. "
+            "Available endpoints: begenerate, stats. Did you mean 'begenerate'?"
+        ),
     ),
     (
         PortInUseError("127.0.0.1", 3000),
-        "Port 3000 on 127.0.0.1 is taken by another program. "
-        "Use serve(..., port=0) for a free one, or close what listens there and run the cell again.",
+        (
+            "Port 3000 on 127.0.0.1 is taken by another program. "
+            "Use serve(..., port=0) for a free one, or close what listens there and run the cell again."
+        ),
     ),
     (RequestFailedError(500, "no"), "The Frontend answered HTTP 500: no"),
     (RequestFailedError(200, "no", ["a", "b"]), "The Frontend answered HTTP 200 after 2 item(s): no"),
@@ -77,13 +81,17 @@ SENTENCES: list[tuple[DynlabError, str]] = [
     ),
     (
         NoInstancesError(ENDPOINT),
-        "No workers available for endpoint dynamo-demo/DummyWorker/begenerate: no instance has registered. "
-        "Start or revive one with scale().",
+        (
+            "No workers available for endpoint dynamo-demo/DummyWorker/begenerate: no instance has registered. "
+            "Start or revive one with scale()."
+        ),
     ),
     (
         NoInstancesError(ENDPOINT, [7001, 7002]),
-        "No workers available for endpoint dynamo-demo/DummyWorker/begenerate: instances 7001, 7002 failed a "
-        "moment ago and are skipped for a while. Start or revive one with scale().",
+        (
+            "No workers available for endpoint dynamo-demo/DummyWorker/begenerate: instances 7001, 7002 failed a "
+            "moment ago and are skipped for a while. Start or revive one with scale()."
+        ),
     ),
     (
         InstanceNotFoundError(ENDPOINT, 12345, [7001, 7002]),
@@ -95,8 +103,10 @@ SENTENCES: list[tuple[DynlabError, str]] = [
     ),
     (
         InstancesTimeoutError(ENDPOINT, 1, 2, 0.5),
-        "Only 1 of 2 instances of dynamo-demo/DummyWorker/begenerate appeared within 0.5 s. "
-        "Start more workers, or ask for fewer.",
+        (
+            "Only 1 of 2 instances of dynamo-demo/DummyWorker/begenerate appeared within 0.5 s. "
+            "Start more workers, or ask for fewer."
+        ),
     ),
     (
         InstancesTimeoutError(ENDPOINT, 0, 1, 3.0, " Served now: none."),
@@ -104,18 +114,24 @@ SENTENCES: list[tuple[DynlabError, str]] = [
     ),
     (
         WorkerUnavailableError(ENDPOINT, 7001),
-        "Connection to instance_id=7001 of endpoint dynamo-demo/DummyWorker/begenerate failed: the worker is dead. "
-        "It is skipped for a while; send again, or serve with migration_limit=1 to have that done for you.",
+        (
+            "Connection to instance_id=7001 of endpoint dynamo-demo/DummyWorker/begenerate failed: the worker is dead. "
+            "It is skipped for a while; send again, or serve with migration_limit=1 to have that done for you."
+        ),
     ),
     (
         PickError(None, [7001, 7002]),
-        "The pick function returned None (NoneType); it must return one of the instances it was given: 7001, 7002. "
-        "Is a `return` missing?",
+        (
+            "The pick function returned None (NoneType); it must return one of the instances it was given: 7001, 7002. "
+            "Is a `return` missing?"
+        ),
     ),
     (
         StreamIncompleteError(ENDPOINT, 7001, 3),
-        "Stream from instance_id=7001 of endpoint dynamo-demo/DummyWorker/begenerate ended after 3 item(s) "
-        "because the worker died. Send the request again.",
+        (
+            "Stream from instance_id=7001 of endpoint dynamo-demo/DummyWorker/begenerate ended after 3 item(s) "
+            "because the worker died. Send the request again."
+        ),
     ),
     (
         RequestCancelledError(ENDPOINT, 7001),
@@ -123,22 +139,24 @@ SENTENCES: list[tuple[DynlabError, str]] = [
     ),
     (
         PayloadError(GeneralRequest(), "unsupported type GeneralRequest"),
-        "A GeneralRequest cannot travel between tiers: unsupported type GeneralRequest. "
-        "Send `.model_dump()` or `.model_dump_json()` of it.",
+        (
+            "A GeneralRequest cannot travel between tiers: unsupported type GeneralRequest. "
+            "Send `.model_dump()` or `.model_dump_json()` of it."
+        ),
     ),
     (
         PayloadError(object(), "unsupported type object"),
-        "A object cannot travel between tiers: unsupported type object. "
-        "Send str, int, float, bool, None, bytes, or lists and dicts of them.",
+        (
+            "A object cannot travel between tiers: unsupported type object. "
+            "Send str, int, float, bool, None, bytes, or lists and dicts of them."
+        ),
     ),
     (OutsideServiceError("dynamo_context exists inside a service."), "dynamo_context exists inside a service."),
 ]
 
 
 def every_error() -> list[type[DynlabError]]:
-    return [
-        value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, DynlabError)
-    ]
+    return [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, DynlabError)]
 
 
 @pytest.mark.parametrize(("error", "bases"), BASES.items(), ids=lambda value: getattr(value, "__name__", ""))
@@ -203,7 +221,7 @@ def in_cell(name: str, source: str) -> CodeType:
     return compile(source, name, "exec")
 
 
-@pytest.mark.parametrize("folder", ["/tmp/ipykernel_1/", errors._PACKAGE + "-notes/"])
+@pytest.mark.parametrize("folder", ["/tmp/ipykernel_1/", errors._PACKAGE.rstrip("/") + "-notes/"])
 def test_a_notebook_shows_the_sentence_and_the_readers_line(folder: str) -> None:
     """Without dynlab's inner frames: the sentence, then the reader's own line; also in a folder `dynlab-notes`."""
     cell = in_cell(f"{folder}cell.py", "def ask():\n    return EndpointId.parse('a.b')\n\nraise wrong(ask)\n")

@@ -52,7 +52,7 @@ def test_an_endpoint_path_has_three_parts(prefix: str) -> None:
 @pytest.mark.parametrize("path", ["", "a.b", "a.b.c.d", "a..c", ".b.c", "dyn://a.b", "dyn://", "a/b/c"])
 def test_any_other_path_is_refused(path: str) -> None:
     """Two parts, four parts and empty parts are no address; the sentence shows the form."""
-    with pytest.raises(ValueError, match="is no endpoint path; write namespace.component.endpoint, three parts"):
+    with pytest.raises(ValueError, match=r"is no endpoint path; write namespace\.component\.endpoint, three parts"):
         EndpointId.parse(path)
 
 

@@ -10,7 +10,6 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from contextlib import suppress
 from typing import Any, ClassVar, TypeVar
 
 __all__ = ("LoopThread", "Mailbox")
@@ -56,19 +55,20 @@ class Mailbox:
 
         Callable from any thread. Messages of one sender arrive in the order they were posted.
         """
+        loop = self._loop()
+        # Asked each time: a loop that was closed between a wake-up and its drain leaves `_awake` set for good.
+        if loop is None or loop.is_closed():
+            self._queue.clear()
+            return False
         self._queue.append((deliver, message))
         # Append first, then look: `_drain` clears the flag first, then takes, so whichever of the two
         # threads comes second sees the other's step and no message is left behind asleep.
         if not self._awake:
             self._awake = True
-            loop = self._loop()
             try:
-                if loop is None:
-                    return False
                 loop.call_soon_threadsafe(self._drain, context=self._context)
-            except RuntimeError:  # the loop is closed: its thread is gone
+            except RuntimeError:  # closed just now
                 self._queue.clear()
-                self._awake = False
                 return False
         return True
 
@@ -102,6 +102,7 @@ class LoopThread:
         # By default an empty one: nothing of the reader's cell leaks into a service.
         self._context = context if context is not None else contextvars.Context()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._stopped = False
 
     @property
     def mailbox(self) -> Mailbox:
@@ -122,8 +123,9 @@ class LoopThread:
         return self._context.copy().run(asyncio.run_coroutine_threadsafe, coroutine, self.loop)
 
     def stop(self) -> None:
-        """Have the loop cancel what runs and end; returns at once."""
-        with suppress(RuntimeError):  # already stopped and closed
+        """Have the loop cancel what runs and end; returns at once. Stopping again changes nothing."""
+        if not self._stopped:  # a second one would break off the cancelling
+            self._stopped = True
             self.loop.call_soon_threadsafe(self.loop.stop)
 
     def join(self, timeout: float) -> bool:

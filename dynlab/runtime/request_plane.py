@@ -120,7 +120,7 @@ class EndpointServer:
         A handler that nobody listens to any more is not waited for: it is cancelled.
         """
         self._idle = asyncio.Event()
-        for call, task in self._calls.items():
+        for call, task in list(self._calls.items()):
             if task is not None and (hurry or (call.context is not None and call.context.is_stopped())):
                 task.cancel()
         while self._calls:

@@ -11,32 +11,38 @@ import asyncio
 import inspect
 import itertools
 import json
-from collections.abc import Callable, Iterable
-from contextlib import aclosing
+from collections.abc import Callable
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
-from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
+from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
-from dynlab.errors import DeploymentError, InstancesTimeoutError, NoInstancesError, WorkerUnavailableError, listed
+from dynlab.errors import DeploymentError, InstancesTimeoutError, NoInstancesError, WorkerUnavailableError
 from dynlab.runtime.context import Context, current_context
 from dynlab.sdk.endpoint import ApiSpec
 from dynlab.serving.body import Body, BodyError, read_body
 from dynlab.serving.frames import error_frame, event_frame, item_text, raw_chunk
+from dynlab.serving.stepping import await_or_first
 from dynlab.tracing import TraceLog
 
-__all__ = ("ApiRoute", "GraphApp")
+__all__ = ("ApiRoute",)
 
+FLUSH_BYTES = 65_536
+"""A handler that never waits still sends its items in portions of this size."""
 HANG_UP_AFTER_S = 0.02
 """Only answers that take longer are watched for a client that hangs up: a watch costs as much as a short answer."""
 
-_EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
-_TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _JSON = (b"content-type", b"application/json")
-_NO_CACHE = (b"cache-control", b"no-cache")
-_NO_MORE = object()
+_START_EVENTS = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")],
+}
+_START_TEXT = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [(b"content-type", b"text/plain; charset=utf-8")],
+}
 
 
 class ApiRoute:
@@ -101,60 +107,97 @@ class ApiRoute:
     ) -> None:
         hop = context.hop
         assert hop is not None
-        sent = False
+        out = _Output(send, events)
         outcome = "ok"
         try:
-            if self.streams:
-                async with aclosing(self.method(**arguments)) as items:
-                    while not context.is_stopped():
-                        item = await anext(items, _NO_MORE)
-                        if item is _NO_MORE or context.is_stopped():
-                            break
-                        text = item_text(item)
-                        if not sent:
-                            sent = True
-                            await _start(send, events)
-                        hop.item()
-                        frame = event_frame(text) if events else raw_chunk(text)
-                        await send({"type": "http.response.body", "body": frame, "more_body": True})
-            else:
+            if not self.streams:
                 response = _response(await self.method(**arguments))
-                sent = True
                 hop.item()
                 await response(scope, receive, send)
                 return
+            items = self.method(**arguments)
+            try:
+                while not context.is_stopped():
+                    item = await await_or_first(items.__anext__(), out.flush)
+                    if context.is_stopped():
+                        break
+                    frame = event_frame(item_text(item)) if events else raw_chunk(item_text(item))
+                    hop.item()
+                    if out.add(frame):
+                        await out.flush()
+            except StopAsyncIteration:
+                pass
+            finally:
+                await items.aclose()
             if self._closing and context.is_stopped():
                 raise DeploymentError("The deployment was closed before the answer was complete. Serve it again.")
             if context.is_stopped():
                 outcome = "stopped"
-            elif not sent:
-                sent = True
-                await _start(send, events)
-            if sent:
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            else:
+                await out.end()
         except asyncio.CancelledError:
             outcome = "stopped"
             raise
         except Exception as error:
             outcome = type(error).__name__
-            await self._fail(error, sent, events, send)
+            await _fail(error, out)
         finally:
             hop.ended(outcome)
 
-    async def _fail(self, error: Exception, sent: bool, events: bool, send: Send) -> None:
-        """Report an error: as a status before the first item, as an event after it."""
-        message = str(error) or type(error).__name__
-        if not sent:
-            gone = isinstance(
-                error, NoInstancesError | WorkerUnavailableError | InstancesTimeoutError | DeploymentError
-            )
-            notes = list(getattr(error, "__notes__", ()))
-            report = {"detail": message, "type": type(error).__name__, "notes": notes}
-            await _reply(send, 503 if gone else 500, report)
-        elif events:
-            frame = error_frame(type(error).__name__, message)
-            await send({"type": "http.response.body", "body": frame, "more_body": False})
+
+class _Output:
+    """The response under way: frames that are ready are joined, and leave when the handler has to wait."""
+
+    def __init__(self, send: Send, events: bool) -> None:
+        self.send = send
+        self.events = events
+        self._ready: list[bytes] = []
+        self._size = 0
+        self._started = False
+
+    @property
+    def begun(self) -> bool:
+        """True once there was an item: from then on the status is 200."""
+        return self._started or bool(self._ready)
+
+    def add(self, frame: bytes) -> bool:
+        """Take a frame; True when so much is ready that it should leave now."""
+        self._ready.append(frame)
+        self._size += len(frame)
+        return self._size >= FLUSH_BYTES
+
+    async def flush(self) -> None:
+        """Send what is ready."""
+        if self._ready:
+            await self._send(True)
+
+    async def end(self) -> None:
+        """Send what is ready, and the end."""
+        await self._send(False)
+
+    async def _send(self, more: bool) -> None:
+        body = self._ready[0] if len(self._ready) == 1 else b"".join(self._ready)
+        self._ready.clear()
+        self._size = 0
+        if not self._started:
+            self._started = True
+            await self.send(_START_EVENTS if self.events else _START_TEXT)
+        await self.send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+async def _fail(error: Exception, out: _Output) -> None:
+    """Report an error: as a status before the first item, as an event after it."""
+    kind, message = type(error).__name__, str(error) or type(error).__name__
+    if not out.begun:
+        gone = isinstance(error, NoInstancesError | WorkerUnavailableError | InstancesTimeoutError | DeploymentError)
+        report = {"detail": message, "type": kind, "notes": list(getattr(error, "__notes__", ()))}
+        await _reply(out.send, 503 if gone else 500, report)
+    elif out.events:
+        out.add(error_frame(kind, message))
+        await out.end()
+    else:
         # Bare text has no way to say it: the chunked body is left without its end, so the client sees it break off.
+        await out.flush()
 
 
 class _HangUpWatch:
@@ -178,93 +221,6 @@ class _HangUpWatch:
         self._timer.cancel()
         if self._task is not None:
             self._task.cancel()
-
-
-class GraphApp(FastAPI):
-    """The FastAPI app of a graph: its API routes, `/docs`, `/openapi.json`, and `/healthz`."""
-
-    def __init__(self, title: str, description: str, routes: Iterable[ApiRoute]) -> None:
-        super().__init__(title=title, description=description)
-        self.api_routes = {route.path: route for route in routes}
-        for route in self.api_routes.values():
-            self._document(route)
-        self.add_api_route("/healthz", _healthz, methods=["GET"], summary="Is the Frontend alive?")
-        for status in (404, 405):
-            self.add_exception_handler(status, self._nothing_here)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # Middleware that a reader added must see every request; without any, the route is called directly.
-        if scope["type"] == "http" and scope["method"] == "POST" and not self.user_middleware:
-            route = self.api_routes.get(scope["path"])
-            if route is not None:
-                await route(scope, receive, send)
-                return
-        await super().__call__(scope, receive, send)
-
-    def close(self) -> None:
-        """End all answers under way; runs on the app's loop."""
-        for route in self.api_routes.values():
-            route.close()
-
-    async def _nothing_here(self, request: Request, error: Exception) -> Response:
-        """Answer a wrong path or method with the paths there are."""
-        assert isinstance(error, HTTPException)
-        there = [f"POST {path} {{{', '.join(route.body.keys)}}}" for path, route in self.api_routes.items()]
-        message = f"{request.method} {request.url.path}: {error.detail}. There is {listed([*there, 'GET /docs'])}."
-        report = {"detail": error.detail, "message": message}
-        return JSONResponse(report, status_code=error.status_code, headers=error.headers)
-
-    def _document(self, route: ApiRoute) -> None:
-        async def call(request: Request) -> Response:
-            return _AsgiResponse(route)
-
-        body = {"required": True, "content": {"application/json": {"schema": route.body.schema()}}}
-        answer = {"text/event-stream": {"schema": {"type": "string"}}, "text/plain": {"schema": {"type": "string"}}}
-        error = {"application/json": {"schema": {"type": "object"}}}
-        responses: dict[int | str, dict[str, Any]] = {200: {"description": "The items, one by one", "content": answer}}
-        for status, meaning in _STATUSES.items():
-            responses[status] = {"description": meaning, "content": error}
-        self.add_api_route(
-            route.path,
-            call,
-            methods=["POST"],
-            name=route.name,
-            operation_id=route.name,
-            summary=(inspect.getdoc(route.method) or route.name).splitlines()[0],
-            response_class=Response,
-            responses=responses,
-            openapi_extra={"requestBody": body},
-        )
-
-
-_STATUSES = {
-    400: "The body is no JSON",
-    408: "The body came too slowly",
-    413: "The body is too large",
-    422: "Keys are missing or unknown",
-    500: "A handler raised an error before its first item",
-    503: "No worker is available",
-}
-
-
-class _AsgiResponse(Response):
-    """Lets a route answer for itself from inside FastAPI."""
-
-    def __init__(self, route: ApiRoute) -> None:
-        super().__init__()
-        self._route = route
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._route(scope, receive, send)
-
-
-async def _healthz() -> dict[str, str]:
-    return {"status": "ok"}
-
-
-async def _start(send: Send, events: bool) -> None:
-    headers = [_EVENTS, _NO_CACHE] if events else [_TEXT]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
 
 
 async def _reply(send: Send, status: int, content: Any) -> None:

@@ -18,7 +18,8 @@ from dynlab.runtime.loops import LoopThread
 from dynlab.sdk.context import dynamo_context
 from dynlab.sdk.endpoint import bind
 from dynlab.sdk.service import DynamoService
-from dynlab.serving.http import ApiRoute, GraphApp
+from dynlab.serving.app import GraphApp
+from dynlab.serving.http import ApiRoute
 from dynlab.serving.server import HttpServer
 
 __all__ = ("ServiceInstance",)

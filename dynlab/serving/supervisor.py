@@ -129,5 +129,6 @@ class Supervisor:
             late = listed(sorted(starting[future].worker for future in waiting))
             raise DeploymentError(
                 f"{late} did not start within {timeout:g} s. Does an @async_on_start hook wait for a service that "
-                "is not part of this graph? deployment.logs() and start_timeout= help to find out."
+                "is not part of this graph? Add that one, or give it longer: start_timeout= of serve(), timeout= of "
+                "scale()."
             )

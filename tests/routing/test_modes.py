@@ -100,7 +100,7 @@ def test_random_is_uniform() -> None:
 
 
 def test_random_draws_do_not_depend_on_each_other() -> None:
-    """Pairs of successive draws among three are uniform over... the eight-valued fold of them: no memory."""
+    """Of two successive draws among two instances, all four outcomes are equally likely."""
     draws = picked(RandomPicker(random.Random(8)), instances(0, 0), 6_000)
 
     assert_uniform(zip(draws[::2], draws[1::2], strict=True), 4)

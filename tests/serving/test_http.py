@@ -26,7 +26,8 @@ from dynlab.sdk.endpoint import ApiSpec, api, dynamo_endpoint
 from dynlab.sdk.service import service
 from dynlab.serving import body as body_module
 from dynlab.serving.deployment import Deployment, serve
-from dynlab.serving.http import ApiRoute, GraphApp
+from dynlab.serving.app import GraphApp
+from dynlab.serving.http import ApiRoute
 from dynlab.tracing import TraceLog
 
 JOIN_S = 5.0

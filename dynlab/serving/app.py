@@ -1,0 +1,99 @@
+"""The FastAPI app of a graph: where its API routes are found, and documented."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
+
+from dynlab.errors import listed
+from dynlab.serving.http import ApiRoute
+
+__all__ = ("GraphApp",)
+
+
+class GraphApp(FastAPI):
+    """The FastAPI app of a graph: its API routes, `/docs`, `/openapi.json`, and `/healthz`."""
+
+    def __init__(self, title: str, description: str, routes: Iterable[ApiRoute]) -> None:
+        super().__init__(title=title, description=description)
+        self.api_routes = {route.path: route for route in routes}
+        for route in self.api_routes.values():
+            self._document(route)
+        self.add_api_route("/healthz", _healthz, methods=["GET"], summary="Is the Frontend alive?")
+        for status in (404, 405):
+            self.add_exception_handler(status, self._nothing_here)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Middleware that a reader added must see every request; without any, the route is called directly.
+        if scope["type"] == "http" and scope["method"] == "POST" and not self.user_middleware:
+            route = self.api_routes.get(scope["path"])
+            if route is not None:
+                await route(scope, receive, send)
+                return
+        await super().__call__(scope, receive, send)
+
+    def close(self) -> None:
+        """End all answers under way; runs on the app's loop."""
+        for route in self.api_routes.values():
+            route.close()
+
+    async def _nothing_here(self, request: Request, error: Exception) -> Response:
+        """Answer a wrong path or method with the paths there are."""
+        assert isinstance(error, HTTPException)
+        there = [f"POST {path} {{{', '.join(route.body.keys)}}}" for path, route in self.api_routes.items()]
+        message = f"{request.method} {request.url.path}: {error.detail}. There is {listed([*there, 'GET /docs'])}."
+        report = {"detail": error.detail, "message": message}
+        return JSONResponse(report, status_code=error.status_code, headers=error.headers)
+
+    def _document(self, route: ApiRoute) -> None:
+        async def call(request: Request) -> Response:
+            return _AsgiResponse(route)
+
+        body = {"required": True, "content": {"application/json": {"schema": route.body.schema()}}}
+        answer = {"text/event-stream": {"schema": {"type": "string"}}, "text/plain": {"schema": {"type": "string"}}}
+        error = {"application/json": {"schema": {"type": "object"}}}
+        responses: dict[int | str, dict[str, Any]] = {200: {"description": "The items, one by one", "content": answer}}
+        for status, meaning in _STATUSES.items():
+            responses[status] = {"description": meaning, "content": error}
+        self.add_api_route(
+            route.path,
+            call,
+            methods=["POST"],
+            name=route.name,
+            operation_id=route.name,
+            summary=(inspect.getdoc(route.method) or route.name).splitlines()[0],
+            response_class=Response,
+            responses=responses,
+            openapi_extra={"requestBody": body},
+        )
+
+
+_STATUSES = {
+    400: "The body is no JSON",
+    408: "The body came too slowly",
+    413: "The body is too large",
+    422: "Keys are missing or unknown",
+    500: "A handler raised an error before its first item",
+    503: "No worker is available",
+}
+
+
+class _AsgiResponse(Response):
+    """Lets a route answer for itself from inside FastAPI."""
+
+    def __init__(self, route: ApiRoute) -> None:
+        super().__init__()
+        self._route = route
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._route(scope, receive, send)
+
+
+async def _healthz() -> dict[str, str]:
+    return {"status": "ok"}
