@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +23,12 @@ class _Progress(auto_tqdm):  # type: ignore[misc]
     """A progress bar without tqdm's monitor thread, which would outlive it."""
 
     monitor_interval = 0
+
+    @classmethod
+    def unseen(cls) -> bool:
+        """True where nobody watches: in a program whose output goes to a file."""
+        in_notebook = any(base.__name__ == "tqdm_notebook" for base in cls.__mro__)
+        return not in_notebook and not sys.stderr.isatty()
 
 
 class Batch:
@@ -71,8 +78,9 @@ class Batch:
 
     def wait(self, timeout: float | None = None) -> Batch:
         """Wait for the rest, with a progress bar; an interrupt cancels what has not been sent."""
+        hidden = self.finished or _Progress.unseen()
         try:
-            with _Progress(total=self.total, desc="asking", unit="request", leave=False, disable=self.finished) as bar:
+            with _Progress(total=self.total, desc="asking", unit="request", leave=False, disable=hidden) as bar:
                 deadline = None if timeout is None else now_ns() + timeout * 1e9
                 while not self._finished.wait(0.05) and (deadline is None or now_ns() < deadline):
                     bar.update(self.done - bar.n)

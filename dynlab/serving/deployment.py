@@ -6,7 +6,6 @@ import asyncio
 import atexit
 import logging
 import threading
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -112,7 +111,7 @@ class Deployment:
         self.planes = planes
         self.config = config
         self.runtime = LocalRuntime(planes, "reader")
-        self.started_at = time.time()
+        self.apis = {spec.name: _keys(graph.entry, spec.attribute) for spec in graph.entry.apis}
         self.state = "starting"
         self._lock = threading.RLock()
         self._logs = LogBuffer(self)
@@ -178,6 +177,10 @@ class Deployment:
         """Return what the services logged, oldest first."""
         return self._logs.lines(last)
 
+    def logs_since(self, seen: int) -> tuple[list[str], int]:
+        """Return the lines after the first `seen`, and how many there are by then: to follow the log."""
+        return self._logs.since(seen)
+
     @property
     def workers(self) -> dict[str, int]:
         """Instances per service that are alive."""
@@ -220,8 +223,12 @@ class Deployment:
 
     # -- ending -------------------------------------------------------------------------------------------------
 
-    def close(self, timeout: float = 5.0) -> None:
-        """End every stream, server, loop and thread. Closing twice does nothing."""
+    def close(self, timeout: float = 5.0, *, hurry: bool = True) -> None:
+        """End every stream, server, loop and thread. Closing twice does nothing.
+
+        Answers under way break off, or, with `hurry=False`, are finished first if they are within `timeout`
+        seconds for each service.
+        """
         with self._lock:
             if self.state == "closed":
                 return
@@ -230,7 +237,7 @@ class Deployment:
                 del _running[self.name]
             for batch in self._batches:
                 batch.cancel()
-            self._supervisor.end_all(timeout)
+            self._supervisor.end_all(timeout, hurry)
             self.runtime.shutdown()
             if self._asker is not None:
                 self._asker.close()
@@ -260,8 +267,7 @@ class Deployment:
             for i in self.instances
             if i.state != "closed"
         ]
-        apis = {spec.name: _keys(self.graph.entry, spec.attribute) for spec in self.graph.entry.apis}
-        return card_html(self.name, self.state, self.url, self._mode_name(), len(self.traces), rows, apis)
+        return card_html(self.name, self.state, self.url, self._mode_name(), len(self.traces), rows, self.apis)
 
     # -- inside -------------------------------------------------------------------------------------------------
 
@@ -278,9 +284,7 @@ class Deployment:
             raise
         self.state = "running"
         if self.url is not None:
-            entry = self.graph.entry
-            apis = {spec.name: _keys(entry, spec.attribute) for spec in entry.apis}
-            self._asker = Asker(self.url, apis, self.traces)
+            self._asker = Asker(self.url, self.apis, self.traces)
 
     def _open(self) -> Deployment:
         if self.state == "closed":

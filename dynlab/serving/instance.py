@@ -20,7 +20,7 @@ from dynlab.sdk.endpoint import bind
 from dynlab.sdk.service import DynamoService
 from dynlab.serving.app import GraphApp
 from dynlab.serving.http import ApiRoute
-from dynlab.serving.server import HttpServer
+from dynlab.serving.server import FINISH_S, GRACE_S, HttpServer
 
 __all__ = ("ServiceInstance",)
 
@@ -130,8 +130,9 @@ class ServiceInstance:
 
     async def _leave(self, hurry: bool) -> None:
         if self._app is not None and self._server is not None:
-            self._app.close()
-            await self._server.stop()
+            if hurry:
+                self._app.close()
+            await self._server.stop(GRACE_S if hurry else FINISH_S)
         self.runtime.shutdown()
         for server in self.runtime.servers:
             await server.drained(hurry=hurry)

@@ -23,6 +23,7 @@ class LogBuffer(logging.Handler):
     def __init__(self, deployment: object) -> None:
         super().__init__()
         self._deployment = deployment
+        self._count = 0
         self._lines: deque[str] = deque(maxlen=MAX_LINES)
         self._reading = threading.Lock()
         self.setFormatter(_FORMAT)
@@ -47,6 +48,13 @@ class LogBuffer(logging.Handler):
         line = self.format(record)
         with self._reading:
             self._lines.append(line)
+            self._count += 1
+
+    def since(self, seen: int) -> tuple[list[str], int]:
+        """Return the lines after the first `seen`, as far as they are kept, and how many there were in all."""
+        with self._reading:
+            new = self._count - seen
+            return list(self._lines)[-new:] if new > 0 else [], self._count
 
     def lines(self, last: int | None = None) -> list[str]:
         """Return the newest lines, oldest first."""

@@ -16,6 +16,8 @@ __all__ = ("HttpServer", "bind")
 
 GRACE_S = 1
 """How long a stopping server waits for its last answers, in whole seconds as uvicorn takes it."""
+FINISH_S = 30
+"""The same, when answers are to be finished."""
 BACKLOG = 2048
 CONCURRENCY = 4096
 """Connections and requests at once; beyond that uvicorn answers 503, so that nothing queues without bound."""
@@ -80,8 +82,9 @@ class HttpServer(uvicorn.Server):
         if self._task.done():
             self._task.result()
 
-    async def stop(self) -> None:
-        """Accept no more, let the answers under way end, and return."""
+    async def stop(self, grace_s: int = GRACE_S) -> None:
+        """Accept no more, give the answers under way `grace_s` seconds to end, and return."""
+        self.config.timeout_graceful_shutdown = grace_s
         self.should_exit = True
         self._stop.set()
         if self._task is not None:

@@ -70,11 +70,11 @@ class Supervisor:
                 raise
             self.end(alive[workers:], timeout)
 
-    def end_all(self, timeout: float) -> None:
+    def end_all(self, timeout: float, hurry: bool) -> None:
         """End everything, callers first: who might still send is gone before those it would send to."""
         with self._lock:
             for service in reversed(self._graph.services):
-                self.end([i for i in self.instances if i.service is service], timeout, hurry=True)
+                self.end([i for i in self.instances if i.service is service], timeout, hurry=hurry)
 
     def end(self, instances: list[ServiceInstance], timeout: float, *, hurry: bool = False) -> None:
         """End instances together: in order those that serve, at once those that do not."""

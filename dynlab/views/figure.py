@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ("Picture", "Table")
 
+_UNDATED: dict[str, dict[str, None]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 MAX_ROWS = 200
 """Rows of the folded table; the rest is counted in its last line."""
 
@@ -57,15 +58,15 @@ class Picture:
             ValueError: for any other suffix.
         """
         target = Path(path)
-        if target.suffix not in (".png", ".svg", ".pdf"):
+        if target.suffix not in _UNDATED:
             raise ValueError(f"{target.name}: a picture is saved as .png, .svg or .pdf, not {target.suffix!r}.")
-        self.figure.savefig(target, dpi=150, metadata=None if target.suffix == ".png" else {"CreationDate": None})
+        self.figure.savefig(target, dpi=150, metadata=_UNDATED[target.suffix])
         return target
 
     def svg(self) -> str:
         """Return the drawing as SVG text, the same text for the same data."""
         out = io.StringIO()
-        self.figure.savefig(out, format="svg", metadata={"Date": None})
+        self.figure.savefig(out, format="svg", metadata=_UNDATED[".svg"])
         return out.getvalue()
 
     def __repr__(self) -> str:

@@ -72,13 +72,15 @@ def picks_picture(traces: TraceLog[Any], last: int = 200, service: str | None = 
 
 
 def overview_picture(runs: Mapping[str, TraceLog[Any]]) -> Picture:
-    """Requests per worker under several router modes, one above the other on the same scale."""
-    figure = Figure(figsize=(7.2, 2.1 * max(1, len(runs))), dpi=100, facecolor=PAPER, layout="constrained")
-    axes = figure.subplots(max(1, len(runs)), 1, sharey=True, squeeze=False)[:, 0]
+    """Requests per worker under several router modes, one above the other, each on its own scale from 0."""
+    figure = Figure(figsize=(7.2, 1.7 * max(1, len(runs))), dpi=100, facecolor=PAPER, layout="constrained")
+    axes = figure.subplots(max(1, len(runs)), 1, squeeze=False)[:, 0]
     rows: list[tuple[Any, ...]] = []
     labels: list[str] = []
     for ax, (mode, traces) in zip(axes, runs.items(), strict=False):
         plot_routing(traces, ax)
+        if ax is not axes[-1]:
+            ax.set_xlabel("")
         counts = traces.requests_per_worker()
         rows.extend((mode, worker, n) for worker, n in counts.items())
         labels.append(_routing_label(counts, [mode]))

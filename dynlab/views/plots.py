@@ -101,7 +101,7 @@ def plot_routing(
     if len(modes) > 1:
         ax.legend(fontsize=8, frameon=False, loc="upper right", ncols=len(modes))
     ax.set_xticks(list(places), short_names(workers))
-    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     name = workers[0].rpartition("-")[0] if workers else "worker"
     dashed = " · dashed: the guess" if outline else ""
     title = f"Requests per {name} by {' + '.join(modes)}" if modes else "No requests yet"
@@ -131,7 +131,7 @@ def plot_picks(traces: TraceLog[Any], ax: Axes | None = None, last: int = 200, s
         ax.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.02), ncols=len(by_mode))
     ax.set_yticks(range(len(workers)), short_names(workers))
     ax.set_ylim(len(workers) - 0.4, -0.6)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     name = workers[0].rpartition("-")[0] if workers else "worker"
     title = f"The last {len(hops)} picks by {' + '.join(by_mode)}" if hops else "No requests yet"
     caption(ax, title, "request, in the order of picks", f"{name} number", f"n = {len(hops)}{seed_note(traces)}")

@@ -25,8 +25,8 @@ from dynlab.sdk.depends import depends
 from dynlab.sdk.endpoint import ApiSpec, api, dynamo_endpoint
 from dynlab.sdk.service import service
 from dynlab.serving import body as body_module
-from dynlab.serving.deployment import Deployment, serve
 from dynlab.serving.app import GraphApp
+from dynlab.serving.deployment import Deployment, serve
 from dynlab.serving.http import ApiRoute
 from dynlab.tracing import TraceLog
 

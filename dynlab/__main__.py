@@ -1,0 +1,8 @@
+"""`python -m dynlab` is `dynlab`."""
+
+from dynlab.cli import main
+
+__all__ = ()
+
+if __name__ == "__main__":
+    main()
