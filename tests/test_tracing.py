@@ -1,0 +1,155 @@
+"""What is known of a request, and how many are kept."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from dynlab.errors import TraceNotFoundError
+from dynlab.hop import MAX_ITEMS, Hop
+from dynlab.protocols import EndpointId, Instance
+from dynlab.tracing import RequestTrace, TraceLog
+
+MS = 1_000_000
+ENDPOINT = EndpointId("ns", "W", "gen")
+
+
+def answered(items_ms: list[int], *, sent_ms: int = 0) -> RequestTrace:
+    """A request that arrived at 1 ms and whose items left at these."""
+    trace = RequestTrace("r")
+    hop = trace.hop(None, "Frontend", "fegenerate")
+    hop.started_ns, hop.ended_ns, hop.outcome = MS, 100 * MS, "ok"
+    hop.item_ns = [t * MS for t in items_ms]
+    trace.sent_ns = sent_ms * MS
+    return trace
+
+
+@pytest.mark.parametrize(
+    ("items", "ttft", "itl"),
+    [([], None, []), ([4], 3.0, []), ([4, 6, 9], 3.0, [2.0, 3.0])],
+    ids=["none", "one", "three"],
+)
+def test_ttft_and_itl_by_their_definitions(items: list[int], ttft: float | None, itl: list[float]) -> None:
+    """TTFT runs from the beginning to the first item, ITL from item to item."""
+    trace = answered(items)
+
+    assert (ttft, itl) == (trace.ttft_ms, trace.itl_ms)
+
+
+def test_time_begins_at_the_send_where_it_is_known() -> None:
+    """The client's send counts, not the arrival."""
+    trace = answered([4], sent_ms=0)
+    trace.sent_ns = MS // 2
+
+    assert (3.5, 99.5) == (trace.ttft_ms, trace.duration_ms)
+
+
+def test_a_pick_keeps_the_loads_it_saw() -> None:
+    """Loads that change afterwards do not change the decision; a skipped instance is a candidate all the same."""
+    instances = (Instance(ENDPOINT, 7001, "W-0", 3), Instance(ENDPOINT, 7002, "W-1", 1))
+    hop = Hop(None, "W", "gen")
+
+    hop.picked("least-loaded", instances[1], instances, frozenset({7001}), {"tied": 1})
+    instances[1].active_requests = 9
+
+    decision = hop.decision
+    assert decision is not None
+    assert [(7001, 3, False), (7002, 1, True)] == [
+        (c.instance_id, c.active_requests, c.eligible) for c in decision.candidates
+    ]
+    assert ("least-loaded", 7002, "W-1") == (decision.mode, decision.instance_id, decision.chosen.worker)
+
+
+def test_items_beyond_the_bound_are_counted_only() -> None:
+    """An endless stream does not fill the memory."""
+    hop = Hop(None, "W", "gen")
+
+    for _ in range(MAX_ITEMS + 10):
+        hop.item()
+
+    assert (MAX_ITEMS + 10, MAX_ITEMS) == (hop.items, len(hop.item_ns))
+
+
+def test_events_come_in_the_order_of_time() -> None:
+    """Every stop is an event, whichever hop it belongs to."""
+    trace = answered([4, 6], sent_ms=0)
+    trace.sent_ns, trace.answered_ns = MS // 2, 101 * MS
+
+    assert ["sent", "received", "item", "item", "ended", "answered"] == [event.kind for event in trace.events]
+
+
+def test_the_log_keeps_the_newest() -> None:
+    """A full log drops its oldest request, and says so when asked for it."""
+    log: TraceLog[RequestTrace] = TraceLog(max_requests=3)
+    for n in range(5):
+        log.begin(f"r-{n}")
+
+    assert ["r-2", "r-3", "r-4"] == [trace.request_id for trace in log]
+    with pytest.raises(
+        TraceNotFoundError, match=r"No trace of request 'r-1'; 3 are kept, the newest: 'r-2', 'r-3', 'r-4'"
+    ):
+        log["r-1"]
+
+
+def test_a_repeated_id_finds_the_newest() -> None:
+    """Both requests are kept; the id means the later one, also after the earlier has left."""
+    log: TraceLog[RequestTrace] = TraceLog(max_requests=2)
+    first, second = log.begin("r"), log.begin("r")
+
+    log.begin("s")
+
+    assert second is log["r"]
+    assert first not in list(log)
+
+
+def test_a_misspelt_id_is_guessed() -> None:
+    """The error knows the closest id."""
+    log: TraceLog[RequestTrace] = TraceLog()
+    log.begin("request-1")
+
+    with pytest.raises(TraceNotFoundError, match="Did you mean 'request-1'"):
+        log["reqest-1"]
+
+
+def test_an_empty_log_has_no_last() -> None:
+    """It says that nothing is kept."""
+    with pytest.raises(TraceNotFoundError, match="0 are kept"):
+        _ = TraceLog().last
+
+
+def test_a_worker_that_got_nothing_counts_zero() -> None:
+    """Candidates that were never chosen are workers too, in the order of ids."""
+    log: TraceLog[RequestTrace] = TraceLog()
+    instances = tuple(Instance(ENDPOINT, 7001 + n, f"W-{n}") for n in range(3))
+    for _ in range(2):
+        log.begin("r").hop(None, "W", "gen").picked("direct", instances[1], instances, frozenset(), {})
+
+    assert {"W-0": 0, "W-1": 2, "W-2": 0} == log.requests_per_worker()
+
+
+def test_threads_may_write_while_others_read() -> None:
+    """Iterating over a log that grows and drops gives whole traces and no error."""
+    log: TraceLog[RequestTrace] = TraceLog(max_requests=50)
+    done = threading.Event()
+
+    def write() -> None:
+        for n in range(5_000):
+            log.begin(f"r-{n}").hop(None, "W", "gen").item()
+        done.set()
+
+    writer = threading.Thread(target=write, name="writer")
+    writer.start()
+    seen = 0
+    while not done.is_set():
+        seen = max(seen, sum(1 for trace in log if trace.hops is not None))
+    writer.join()
+
+    assert 50 == len(log)
+    assert seen <= 50
+
+
+def test_a_log_has_room_for_one() -> None:
+    """No room at all is a mistake."""
+    with pytest.raises(ValueError, match="max_requests=0 must be at least 1"):
+        TraceLog(max_requests=0)

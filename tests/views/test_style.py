@@ -1,0 +1,80 @@
+"""The modes' looks, held against what eyes can tell apart."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import pytest
+
+from dynlab.views.style import INK, MODES, MUTED, OWN_MODE, OWN_TIME, PAPER, TIER, mode_style
+
+ALL = {**{mode: style.colour for mode, style in MODES.items()}, "own": OWN_MODE.colour}
+# How each kind of eye sees linear red, green and blue (Machado, Oliveira and Fernandes 2009, full severity).
+EYES = {
+    "normal": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    "deuteran": ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.011820, 0.042940, 0.968881)),
+    "protan": ((0.152286, 1.052583, -0.204868), (0.114503, 0.786281, 0.099216), (-0.003882, -0.048116, 1.051998)),
+    "tritan": ((1.255528, -0.076749, -0.178779), (-0.078411, 0.930809, 0.147602), (0.004733, 0.691367, 0.303900)),
+}
+
+
+def linear(colour: str) -> list[float]:
+    channels = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
+    return [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+
+
+def luminance(colour: str) -> float:
+    red, green, blue = linear(colour)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def lab(colour: str, eye: str) -> list[float]:
+    rgb = linear(colour)
+    seen = [min(1.0, max(0.0, sum(m * c for m, c in zip(row, rgb, strict=True)))) for row in EYES[eye]]
+    to_xyz = ((0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505))
+    xyz = [sum(m * c for m, c in zip(row, seen, strict=True)) for row in to_xyz]
+    x, y, z = (
+        (v / w) ** (1 / 3) if v / w > 0.008856 else 7.787 * v / w + 16 / 116
+        for v, w in zip(xyz, (0.9505, 1.0, 1.089), strict=True)
+    )
+    return [116 * y - 16, 500 * (x - y), 200 * (y - z)]
+
+
+@pytest.mark.parametrize("mode", ALL)
+def test_each_mode_stands_out_from_the_paper(mode: str) -> None:
+    """Bars have a contrast of at least 3:1 against white."""
+    assert contrast(ALL[mode], PAPER) >= 3
+
+
+@pytest.mark.parametrize("colour", [INK, MUTED, OWN_TIME, TIER])
+def test_words_stand_out_more(colour: str) -> None:
+    """What is read, not just seen, has at least 4.5:1."""
+    assert contrast(colour, PAPER) >= 4.5
+
+
+@pytest.mark.parametrize("eye", EYES)
+def test_any_two_modes_stay_apart(eye: str) -> None:
+    """Whatever an eye lacks, two modes are at least 15 apart in CIELAB."""
+    close = {
+        (one, other): sum((a - b) ** 2 for a, b in zip(lab(ALL[one], eye), lab(ALL[other], eye), strict=True)) ** 0.5
+        for one, other in combinations(ALL, 2)
+    }
+
+    assert {} == {pair: distance for pair, distance in close.items() if distance < 15}
+
+
+def test_shape_says_the_same_as_colour() -> None:
+    """No two modes share a marker."""
+    markers = [style.marker for style in (*MODES.values(), OWN_MODE)]
+
+    assert len(markers) == len(set(markers))
+
+
+def test_a_function_of_ones_own_has_its_look() -> None:
+    """A name that is no mode of Dynamo gets the common look of own functions."""
+    assert OWN_MODE == mode_style("my_pick")
