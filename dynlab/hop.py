@@ -125,8 +125,8 @@ class Hop:
 
     @property
     def begin_ns(self) -> int:
-        """When the request came to this hop: the pick, or the arrival where nobody picks."""
-        return self.routed_ns or self.started_ns
+        """When the request came to this hop: the pick, or the arrival where nobody picks, or could pick."""
+        return self.routed_ns or self.started_ns or self.ended_ns
 
     @property
     def depth(self) -> int:

@@ -39,15 +39,23 @@ def write_jsonl(traces: TraceLog[Any], path: str | Path) -> Path:
 
 
 def write_chrome(traces: TraceLog[Any], path: str | Path) -> Path:
-    """Write the Chrome trace format: one row a thread, one slice a hop, an arrow for each crossing of threads."""
+    """Write the Chrome trace format: a row for each thread, one slice a hop, an arrow for each crossing of threads.
+
+    A thread that has several requests at once gets as many rows, because slices of a row must not overlap.
+    """
     kept = list(traces)
-    threads = sorted({hop.thread for trace in kept for hop in trace.hops})
-    rows = {thread: number for number, thread in enumerate(threads, start=1)}
+    lanes = _lanes([hop for trace in kept for hop in trace.hops])
+    names = sorted({(hop.thread, lane) for hop, lane in lanes.items()})
+    rows = {name: number for number, name in enumerate(names, start=1)}
+    row_of = {hop: rows[hop.thread, lane] for hop, lane in lanes.items()}
     document = {
         "displayTimeUnit": "ms",
         "traceEvents": [
-            *(_chrome("M", "thread_name", 0, rows[thread], args={"name": thread}) for thread in threads),
-            *(event for number, trace in enumerate(kept) for event in _chrome_events(number, trace, rows)),
+            *(
+                _chrome("M", "thread_name", 0, row, args={"name": f"{thread} ({lane + 1})" if lane else thread})
+                for (thread, lane), row in rows.items()
+            ),
+            *(event for number, trace in enumerate(kept) for event in _chrome_events(number, trace, row_of)),
         ],
         "otherData": {"format": FORMAT, "seed": traces.seed, "requests": [_to_record(trace) for trace in kept]},
     }
@@ -63,7 +71,7 @@ def read_traces(path: str | Path, make: Callable[[str], TraceT] = RequestTrace) 
         TraceFileError: if the file is damaged or was not written by dynlab; says where.
     """
     source = Path(path)
-    with source.open(encoding="utf-8") as lines:
+    with source.open(encoding="utf-8", errors="replace") as lines:
         try:
             seed, records = _records(source, list(lines))
             return TraceLog(
@@ -145,16 +153,30 @@ def _chrome(ph: str, name: str, ts_ns: int, row: int, **more: Any) -> dict[str, 
     return {"ph": ph, "name": name, "ts": ts_ns / 1000, "pid": 1, "tid": row, **more}
 
 
-def _chrome_events(number: int, trace: RequestTrace, rows: dict[str, int]) -> Iterator[dict[str, Any]]:
+def _lanes(hops: list[Hop]) -> dict[Hop, int]:
+    """Give each hop that ran the first lane of its thread that is free by then."""
+    lanes: dict[Hop, int] = {}
+    free_from: dict[str, list[int]] = {}
+    ran = [hop for hop in hops if hop.started_ns and hop.ended_ns]
+    for hop in sorted(ran, key=lambda hop: hop.started_ns):
+        busy_until = free_from.setdefault(hop.thread, [])
+        lane = next((n for n, end in enumerate(busy_until) if end <= hop.started_ns), len(busy_until))
+        busy_until[lane : lane + 1] = [hop.ended_ns]
+        lanes[hop] = lane
+    return lanes
+
+
+def _chrome_events(number: int, trace: RequestTrace, row_of: dict[Hop, int]) -> Iterator[dict[str, Any]]:
     for place, hop in enumerate(trace.hops):
-        if not (hop.started_ns and hop.ended_ns):
+        row = row_of.get(hop)
+        if row is None:
             continue  # a hop that never ran has no slice
-        row = rows[hop.thread]
         args = {"request_id": trace.request_id, "outcome": hop.outcome, "instance_id": hop.instance_id}
         name = f"{hop.service}.{hop.endpoint}"
         yield _chrome("X", name, hop.started_ns, row, dur=(hop.ended_ns - hop.started_ns) / 1000, args=args)
         yield from (_chrome("i", "item", t_ns, row, s="t", args=args) for t_ns in hop.item_ns)
-        if hop.parent is not None and hop.routed_ns:
+        caller = row_of.get(hop.parent) if hop.parent is not None else None
+        if caller is not None and hop.routed_ns:
             arrow: dict[str, Any] = {"id": f"{number}.{place}", "cat": "hop"}
-            yield _chrome("s", "routed", hop.routed_ns, rows[hop.parent.thread], **arrow)
+            yield _chrome("s", "routed", hop.routed_ns, caller, **arrow)
             yield _chrome("f", "routed", hop.started_ns, row, bp="e", **arrow)

@@ -35,7 +35,7 @@ class TraceEvent:
 
 
 class RequestTrace:
-    """All that is known of one request. `hops[0]` is the tier that the request entered."""
+    """All that is known of one request: its hops in the order in which they began."""
 
     __slots__ = ("answered_ns", "hops", "request_id", "sent_ns")
 
@@ -52,6 +52,11 @@ class RequestTrace:
         return hop
 
     @property
+    def entry(self) -> Hop | None:
+        """The tier that the request entered; of several tries, the last."""
+        return next((hop for hop in reversed(self.hops) if hop.parent is None), None)
+
+    @property
     def begin_ns(self) -> int:
         return self.sent_ns or (self.hops[0].begin_ns if self.hops else 0)
 
@@ -65,7 +70,7 @@ class RequestTrace:
     @property
     def outcome(self) -> str:
         """`ok`, `stopped` (the caller hung up), `running`, or the name of the error."""
-        return self.hops[0].outcome if self.hops else "running"
+        return self.entry.outcome if self.entry else "running"
 
     @property
     def duration_ms(self) -> float:
@@ -74,13 +79,13 @@ class RequestTrace:
     @property
     def ttft_ms(self) -> float | None:
         """Time to first token: from the send to the first item that left the first tier, or None without items."""
-        times = self.hops[0].item_ns if self.hops else ()
+        times = self.entry.item_ns if self.entry else ()
         return (times[0] - self.begin_ns) / 1e6 if times else None
 
     @property
     def itl_ms(self) -> list[float]:
         """Inter-token latencies: the gaps between items that left the first tier."""
-        times = self.hops[0].item_ns if self.hops else ()
+        times = self.entry.item_ns if self.entry else ()
         return [(later - sooner) / 1e6 for sooner, later in pairwise(times)]
 
     @property

@@ -221,7 +221,7 @@ def in_cell(name: str, source: str) -> CodeType:
     return compile(source, name, "exec")
 
 
-@pytest.mark.parametrize("folder", ["/tmp/ipykernel_1/", errors._PACKAGE.rstrip("/") + "-notes/"])
+@pytest.mark.parametrize("folder", ["/var/ipykernel_1/", errors._PACKAGE.rstrip("/") + "-notes/"])
 def test_a_notebook_shows_the_sentence_and_the_readers_line(folder: str) -> None:
     """Without dynlab's inner frames: the sentence, then the reader's own line; also in a folder `dynlab-notes`."""
     cell = in_cell(f"{folder}cell.py", "def ask():\n    return EndpointId.parse('a.b')\n\nraise wrong(ask)\n")

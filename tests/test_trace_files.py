@@ -61,6 +61,7 @@ def test_the_chrome_file_is_what_perfetto_reads(traces: TraceLog[Any], tmp_path:
     ("text", "sentence"),
     [
         ("", "was not written by dynlab"),
+        ("\x89PNG\r\n", "line 1: no JSON"),
         ("{}", "was not written by dynlab"),
         ('{"format":"dynlab-trace-1","seed":1}\n{"request_id"', "line 2: no JSON"),
         ('{"format":"dynlab-trace-1","seed":1}\n{"request_id":"r"}', "without what dynlab writes"),
@@ -71,8 +72,25 @@ def test_the_chrome_file_is_what_perfetto_reads(traces: TraceLog[Any], tmp_path:
 def test_a_damaged_file_says_where(text: str, sentence: str, tmp_path: Path) -> None:
     """The sentence names the file and, where there is one, the line."""
     damaged = tmp_path / "damaged.jsonl"
-    damaged.write_text(text)
+    damaged.write_bytes(text.encode("latin-1"))
 
     with pytest.raises(TraceFileError, match=sentence) as raised:
         read_traces(damaged)
     assert "damaged.jsonl" in str(raised.value)
+
+
+def test_requests_at_once_get_rows_of_their_own(tmp_path: Path) -> None:
+    """Slices of one row never overlap, however many requests a thread has at once; what never ran has no row."""
+    config = {"DummyWorker": {"first_token_ms": 5}}
+    with serve(Frontend, workers={"DummyWorker": 1}, config=config, name="rows") as deployment:
+        deployment.ask_many(40, concurrency=8)
+        deployment.traces.last.hop(None, "Nobody", "never")
+        written = write_chrome(deployment.traces, tmp_path / "t.json")
+
+    events = json.loads(written.read_text())["traceEvents"]
+    names = {event["tid"]: event["args"]["name"] for event in events if event["ph"] == "M"}
+    assert "dynlab-DummyWorker-0 (2)" in names.values()
+    assert "" not in names.values()
+    for row in names:
+        slices = sorted((e["ts"], e["ts"] + e["dur"]) for e in events if e["ph"] == "X" and e["tid"] == row)
+        assert all(end <= start + 0.001 for (_, end), (start, _) in zip(slices, slices[1:], strict=False))

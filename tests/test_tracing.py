@@ -153,3 +153,22 @@ def test_a_log_has_room_for_one() -> None:
     """No room at all is a mistake."""
     with pytest.raises(ValueError, match="max_requests=0 must be at least 1"):
         TraceLog(max_requests=0)
+
+
+def test_a_request_that_was_tried_again_is_what_its_last_try_is() -> None:
+    """A first try on a dead worker is a hop; the request itself went well."""
+    trace = RequestTrace("r")
+    dead, alive = trace.hop(None, "W", "gen"), trace.hop(None, "W", "gen")
+    dead.routed_ns, dead.ended_ns, dead.outcome = MS, 2 * MS, "WorkerUnavailableError"
+    alive.routed_ns, alive.started_ns, alive.ended_ns, alive.outcome = 2 * MS, 3 * MS, 6 * MS, "ok"
+    alive.item_ns = [5 * MS]
+
+    assert ("ok", 4.0, 5.0) == (trace.outcome, trace.ttft_ms, trace.duration_ms)
+
+
+def test_a_request_that_nobody_could_take_took_no_time() -> None:
+    """A hop without any pick begins when it ends."""
+    trace = RequestTrace("r")
+    trace.hop(None, "W", "gen").ended("NoInstancesError")
+
+    assert ("NoInstancesError", 0.0, None) == (trace.outcome, trace.duration_ms, trace.ttft_ms)

@@ -14,7 +14,9 @@ __all__ = ("LiveRun", "routing_panel")
 class LiveRun:
     """Requests through a graph of their own, over HTTP."""
 
-    def __init__(self, mode: str, workers: int, requests: int, *, seed: int | None = None, concurrency: int = 16) -> None:
+    def __init__(
+        self, mode: str, workers: int, requests: int, *, seed: int | None = None, concurrency: int = 16
+    ) -> None:
         self._deployment = serve(
             Frontend, workers={"DummyWorker": workers}, router_mode=mode, seed=seed, name="routing panel"
         )

@@ -28,6 +28,7 @@ __all__ = (
     "RouterSpec",
     "make_picker",
     "parse_router_mode",
+    "router_name",
 )
 
 PickFunction: TypeAlias = Callable[[Envelope, Sequence[Instance]], Instance | int]
@@ -63,6 +64,11 @@ def parse_router_mode(spec: RouterSpec) -> RouterMode | PickFunction:
             f"or give a function pick(request, instances).{did_you_mean(wanted, known)}"
         )
     return RouterMode(wanted)
+
+
+def router_name(router: RouterMode | PickFunction) -> str:
+    """Return the mode's name, or that of a pick function with brackets."""
+    return router.value if isinstance(router, RouterMode) else f"{getattr(router, '__name__', 'pick')}()"
 
 
 class Pick(NamedTuple):

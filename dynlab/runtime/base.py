@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from dynlab.protocols import EndpointId
 from dynlab.routing.modes import RouterSpec
 from dynlab.runtime.context import Context
-from dynlab.runtime.request_plane import ResponseStream
+from dynlab.runtime.reply import ResponseStream
 
 __all__ = ("Client", "Component", "Endpoint", "Namespace", "Runtime")
 

@@ -27,7 +27,8 @@ from dynlab.routing.modes import (
 )
 from dynlab.runtime.context import Context, current_context
 from dynlab.runtime.loops import Mailbox
-from dynlab.runtime.request_plane import Call, Reply, ResponseStream
+from dynlab.runtime.reply import Reply, ResponseStream
+from dynlab.runtime.request_plane import Call
 
 if TYPE_CHECKING:
     from dynlab.runtime.local import LocalRuntime

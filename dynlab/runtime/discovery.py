@@ -91,8 +91,10 @@ class Discovery:
     def lapse(self, lease: Lease) -> None:
         """Stop renewing a lease: the instance is gone, and the list finds out after `ttl_s` seconds."""
         with self._lock:
-            lease.expires_at = self.clock.now() + self.ttl_s
-            self._lapsing.append(lease)
+            if lease.expires_at is None:
+                lease.expires_at = self.clock.now() + self.ttl_s
+                self._lapsing.append(lease)
+                self._notify()  # nothing has changed yet, but watchers must know when it will
 
     def instances(self, endpoint: EndpointId) -> list[Registration]:
         """Return who serves the endpoint, sorted by id."""
@@ -164,6 +166,9 @@ class Discovery:
 
     def _changed(self) -> None:
         self.version += 1
+        self._notify()
+
+    def _notify(self) -> None:
         watchers: Sequence[tuple[Mailbox, Callable[[None], None]]] = list(self._watchers.values())
         for mailbox, notify in watchers:
             mailbox.post(notify, None)

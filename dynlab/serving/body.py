@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 from dynlab.errors import did_you_mean, listed
 from dynlab.sdk.endpoint import arguments_of
 
-__all__ = ("Body", "BodyError", "read_body")
+__all__ = ("Body", "BodyError", "keys_of", "read_body")
 
 BODY_LIMIT = 4 * 1024 * 1024
 """Bytes of a request body; a larger one is answered 413."""
@@ -89,6 +89,11 @@ class Body:
             detail,
             f"POST {self.path} takes the keys {listed(self.keys)}; {'; '.join(filter(None, parts))}.{hints}",
         )
+
+
+def keys_of(method: Callable[..., Any]) -> list[str]:
+    """Return the keys that the body of a method has."""
+    return Body("", method).keys
 
 
 def _field(argument: inspect.Parameter) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 
 from dynlab.config import ServiceConfig
 from dynlab.errors import ConfigError, DeploymentError
-from dynlab.routing.modes import PickFunction, RouterMode, RouterSpec, parse_router_mode
+from dynlab.routing.modes import PickFunction, RouterMode, RouterSpec, parse_router_mode, router_name
 from dynlab.runtime.discovery import LEASE_TTL_S, Discovery
 from dynlab.runtime.local import LocalPlanes, LocalRuntime
 from dynlab.sdk.context import dynamo_context
@@ -21,7 +21,7 @@ from dynlab.sdk.service import DynamoService
 from dynlab.serving.answers import AnswerStream
 from dynlab.serving.asking import Asker
 from dynlab.serving.batch import Batch
-from dynlab.serving.body import Body
+from dynlab.serving.body import keys_of
 from dynlab.serving.instance import ServiceInstance
 from dynlab.serving.logs import LogBuffer
 from dynlab.serving.server import bind
@@ -111,7 +111,7 @@ class Deployment:
         self.planes = planes
         self.config = config
         self.runtime = LocalRuntime(planes, "reader")
-        self.apis = {spec.name: _keys(graph.entry, spec.attribute) for spec in graph.entry.apis}
+        self.apis = {spec.name: keys_of(getattr(graph.entry.inner, spec.attribute)) for spec in graph.entry.apis}
         self.state = "starting"
         self._lock = threading.RLock()
         self._logs = LogBuffer(self)
@@ -123,8 +123,6 @@ class Deployment:
         if self._sock is not None:
             self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
         self._supervisor = Supervisor(graph, planes, config, self, self._sock)
-
-    # -- asking -------------------------------------------------------------------------------------------------
 
     def ask(self, *args: Any, api: str | None = None, **body: Any) -> list[str]:
         """Send one request over HTTP and return its items; positional values fill the keys in their order.
@@ -161,8 +159,6 @@ class Deployment:
         self._batches = [b for b in self._batches if not b.finished] + [batch]
         return batch
 
-    # -- looking ------------------------------------------------------------------------------------------------
-
     @property
     def traces(self) -> Traces:
         """What happened to each request: `traces["r-1"].plot()`, `traces.plot_routing()`."""
@@ -191,8 +187,6 @@ class Deployment:
         """Every instance that was started, ended ones too."""
         return list(self._supervisor.instances)
 
-    # -- changing -----------------------------------------------------------------------------------------------
-
     @property
     def router_mode(self) -> RouterMode | PickFunction:
         """How clients pick whose own mode is not set; assign a name or a pick function to change it."""
@@ -220,8 +214,6 @@ class Deployment:
         """Let one instance finish what it has, give it nothing new, and end it."""
         supervisor = self._open()._supervisor
         supervisor.end([supervisor.one(service, worker)], timeout)
-
-    # -- ending -------------------------------------------------------------------------------------------------
 
     def close(self, timeout: float = 5.0, *, hurry: bool = True) -> None:
         """End every stream, server, loop and thread. Closing twice does nothing.
@@ -267,13 +259,9 @@ class Deployment:
             for i in self.instances
             if i.state != "closed"
         ]
-        return card_html(self.name, self.state, self.url, self._mode_name(), len(self.traces), rows, self.apis)
-
-    # -- inside -------------------------------------------------------------------------------------------------
-
-    def _mode_name(self) -> str:
-        mode = self.planes.router_mode
-        return mode.value if isinstance(mode, RouterMode) else f"{getattr(mode, '__name__', 'pick')}()"
+        return card_html(
+            self.name, self.state, self.url, router_name(self.router_mode), len(self.traces), rows, self.apis
+        )
 
     def _start(self, timeout: float) -> None:
         self._logs.attach()
@@ -302,10 +290,6 @@ class Deployment:
         if inside and threading.current_thread().name in {i.thread.name for i in self.instances}:
             raise DeploymentError("A service asked its own deployment and would wait for itself; use depends().")
         return asker
-
-
-def _keys(service: DynamoService, attribute: str) -> list[str]:
-    return Body(attribute, getattr(service.inner, attribute)).keys
 
 
 @atexit.register

@@ -16,7 +16,7 @@ from dynlab.runtime.client import LocalClient
 from dynlab.runtime.discovery import Discovery
 from dynlab.runtime.local import LocalEndpoint, LocalPlanes, LocalRuntime
 from dynlab.runtime.loops import LoopThread
-from dynlab.runtime.request_plane import ResponseStream
+from dynlab.runtime.reply import ResponseStream
 
 __all__ = ("ENDPOINT", "PATH", "PATIENCE_S", "Cluster", "Happened", "Worker", "data", "first", "settled")
 

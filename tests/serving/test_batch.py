@@ -12,6 +12,7 @@ import pytest
 from dynlab.errors import RequestFailedError
 from dynlab.sdk.endpoint import api
 from dynlab.sdk.service import service
+from dynlab.serving import batch as room
 from dynlab.serving.deployment import Deployment, serve
 
 JOIN_S = 5.0
@@ -196,8 +197,20 @@ def test_an_interrupt_cancels(deployment: Deployment, monkeypatch: pytest.Monkey
     assert batch.finished
 
 
-def test_the_progress_bar_leaves_no_thread(deployment: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
+def test_where_nobody_watches_there_is_no_progress_bar(
+    deployment: Deployment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a program whose output goes to a file nothing is printed."""
+    deployment.ask_many(5)
+
+    assert ("", "") == capsys.readouterr()
+
+
+def test_the_progress_bar_leaves_no_thread(
+    deployment: Deployment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """tqdm starts a monitor thread unless it is told not to; the bar itself goes away when it is full."""
+    monkeypatch.setattr(room._Progress, "unseen", lambda: False)
     deployment.ask_many(50)
 
     assert [] == ask_threads()

@@ -227,15 +227,18 @@ EXERCISES = (
                 "`_ProcessedBy_` is not in upper case, so the filter ran before the Processor. "
                 "The Frontend calls the Processor; the Processor calls the filter.",
                 _IMPORTS
-                + _FILTER.replace("DummyWorker", "Processor").replace("begenerate", "mdgenerate")
+                + _FILTER.replace("DummyWorker", "Processor")
+                .replace("begenerate", "mdgenerate")
                 .replace("async def upper", "async def mdgenerate")
                 + _FRONTEND.replace("LoudProcessor", "Filter"),
             ),
             "no fourth hop": Mistake(
                 "The request made {hops} hops. Make the filter a service of its own, which the Processor calls.",
-                _instead("        async for item in self.filter.upper", "        raw_request.prompt = "
-                         "raw_request.prompt.upper()\n        async for item in self.filter.begenerate")
-                .replace("filter = depends(Filter)", "filter = depends(DummyWorker)"),
+                _instead(
+                    "        async for item in self.filter.upper",
+                    "        raw_request.prompt = "
+                    "raw_request.prompt.upper()\n        async for item in self.filter.begenerate",
+                ).replace("filter = depends(Filter)", "filter = depends(DummyWorker)"),
             ),
             "dropped what upper() returns": Mistake(
                 "The prompt arrives as it was. A string never changes in place: `upper()` returns a new one, "
