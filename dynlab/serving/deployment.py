@@ -256,8 +256,9 @@ class Deployment:
     def _repr_html_(self) -> str:
         rows = [
             CardRow(i.service.name, i.worker, i.instance_id, i.thread.name, i.state, i.active, i.started_at)
+            for service in reversed(self.graph.services)  # in the order of a request's way
             for i in self.instances
-            if i.state != "closed"
+            if i.service is service and i.state != "closed"
         ]
         return card_html(
             self.name, self.state, self.url, router_name(self.router_mode), len(self.traces), rows, self.apis

@@ -6,7 +6,7 @@ from itertools import pairwise
 from math import isclose
 from typing import Any, TypeAlias
 
-from dynlab.lessons.exercise import Exercise, Finding, Mistake, Stumbled, call, need_function, shown, wrong
+from dynlab.lessons.exercise import Exercise, Finding, Mistake, State, Stumbled, call, need_function, shown, wrong
 
 __all__ = ("EXERCISES", "STREAMS")
 
@@ -73,7 +73,7 @@ def judge_ttft(answer: Any) -> str:
     if _near(got, -right):
         raise Finding("close", f"{got:g} ms is before the send. Subtract the other way round.")
     if not _near(got, right):
-        about = "close" if abs(got - right) <= 1 else "mistake"
+        about: State = "close" if abs(got - right) <= 1 else "mistake"
         raise Finding(about, f"The stream of five tokens gives {got:g} ms. Sent at 12.0, first item at 61.0.")
     got = _ask(ttft, "ttft", ONE)
     if not _near(got, 47.0):
