@@ -118,6 +118,8 @@ class RoutingPanel:
         """End the run under way, if there is one, and start no other."""
         self._closing.set()
         self.wait(JOIN_S)
+        self.button.disabled = True
+        self._say(f"{self.state} The panel is closed; run its cell again for a new one.")
 
     # -- the painter's thread -----------------------------------------------------------------------------------
 
