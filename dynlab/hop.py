@@ -4,34 +4,41 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from dynlab.clock import now_ns
 from dynlab.protocols import Candidate, Instance, RoutingDecision
 
-__all__ = ("Hop",)
+__all__ = ("PACKED", "Hop", "PackedHop", "Roster")
+
+Roster: TypeAlias = tuple[tuple[int, str], ...]
+"""Who could be chosen: `(instance_id, worker)`, sorted by id; one object for all picks among the same instances."""
+PackedHop: TypeAlias = tuple[Any, ...]
+"""A hop that is over, as numbers, words and bytes: the garbage collector lets go of such a tuple at once."""
 
 MAX_ITEMS = 4096
 """Item times kept per hop; later items are counted, not timed."""
+
+
+_NOTHING: Mapping[str, Any] = {}
 
 
 class Hop:
     """One tier's part in a request: from the pick (`routed_ns`) over the handler's start to its end.
 
     Each attribute is written by one thread at a time; 0 stands for "not yet" in the raw fields, because a
-    reader may look while the request runs. The log keeps thousands of hops, so a hop is one flat object: the
-    garbage collector visits all that it refers to, again and again.
+    reader may look while the request runs. The log packs a hop that is over, for it keeps thousands of them, and
+    the garbage collector would visit each again and again.
     """
 
     __slots__ = (
-        "_decision",
         "_detail",
         "_first_item_ns",
         "_inhibited",
-        "_instances",
         "_later_ns",
         "_loads",
         "_mode",
+        "_roster",
         "ended_ns",
         "endpoint",
         "instance_id",
@@ -60,24 +67,24 @@ class Hop:
         self._first_item_ns = 0
         self._later_ns: array[int] | None = None
         self._mode: str | None = None
-        self._instances: Sequence[Instance] = ()
+        self._roster: Roster = ()
         self._loads: tuple[int, ...] = ()
-        self._inhibited: frozenset[int] = frozenset()
-        self._detail: Mapping[str, Any] | None = None
-        self._decision: RoutingDecision | None = None
+        self._inhibited: tuple[int, ...] = ()
+        self._detail: Mapping[str, Any] = _NOTHING
 
     def picked(
         self,
         mode: str,
         chosen: Instance,
-        instances: Sequence[Instance],
-        inhibited: frozenset[int],
+        roster: Roster,
+        loads: tuple[int, ...],
+        inhibited: tuple[int, ...],
         detail: Mapping[str, Any],
     ) -> None:
-        """Keep what a pick saw: the loads are copied now, the rest is read later."""
+        """Keep what a pick saw; `loads` are those of the roster before this request was added to one."""
         self.instance_id, self.worker = chosen.instance_id, chosen.worker
-        self._mode, self._instances, self._inhibited, self._detail = mode, instances, inhibited, detail
-        self._loads = tuple([instance.active_requests for instance in instances])
+        self._mode, self._roster, self._loads = mode, roster, loads
+        self._inhibited, self._detail = inhibited, detail
         self.routed_ns = now_ns()
 
     def started(self, thread: str) -> None:
@@ -111,17 +118,36 @@ class Hop:
     @property
     def decision(self) -> RoutingDecision | None:
         """Why this instance: None for a hop that nobody picked, such as the Frontend."""
-        if self._decision is None and self._mode is not None and self.instance_id is not None:
-            candidates = tuple(
-                Candidate(i.instance_id, i.worker, load, i.instance_id not in self._inhibited)
-                for i, load in zip(self._instances, self._loads, strict=True)
-            )
-            self._decision = RoutingDecision(self._mode, self.instance_id, candidates, self._detail or {})
-        return self._decision
+        if self._mode is None or self.instance_id is None:
+            return None
+        candidates = tuple(
+            Candidate(instance_id, worker, load, instance_id not in self._inhibited)
+            for (instance_id, worker), load in zip(self._roster, self._loads, strict=True)
+        )
+        return RoutingDecision(self._mode, self.instance_id, candidates, self._detail)
 
     @decision.setter
     def decision(self, decision: RoutingDecision) -> None:
-        self._decision = decision
+        self._mode, self._detail = decision.mode, decision.detail
+        self._roster = tuple((c.instance_id, c.worker) for c in decision.candidates)
+        self._loads = tuple(c.active_requests for c in decision.candidates)
+        self._inhibited = tuple(c.instance_id for c in decision.candidates if not c.eligible)
+
+    def pack(self, parent: int | None) -> PackedHop:
+        """Return all that there is to know; `parent` is the place of the parent among the request's hops."""
+        later = None if self._later_ns is None else self._later_ns.tobytes()
+        return (parent, later, array("q", self._loads).tobytes(), *[getattr(self, name) for name in _FIELDS])
+
+    @classmethod
+    def unpack(cls, packed: Sequence[Any], hops: Sequence[Hop]) -> Hop:
+        """Make the hop again, below one of `hops`."""
+        parent, later, loads, *values = packed
+        hop = cls(None if parent is None else hops[parent], "", "")
+        for name, value in zip(_FIELDS, values, strict=True):
+            setattr(hop, name, value)
+        hop._later_ns = None if later is None else array("q", later)
+        hop._loads = tuple(array("q", loads))
+        return hop
 
     @property
     def begin_ns(self) -> int:
@@ -134,3 +160,8 @@ class Hop:
 
     def __repr__(self) -> str:
         return f"<Hop {self.service}.{self.endpoint} on {self.worker or '?'}: {self.items} items, {self.outcome}>"
+
+
+_FIELDS = tuple(name for name in Hop.__slots__ if name not in ("parent", "_later_ns", "_loads"))
+PACKED = len(_FIELDS) + 3
+"""Values in a packed hop."""

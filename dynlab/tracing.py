@@ -11,13 +11,16 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Generic, TypeVar
+from typing import Any, Generic, Self, TypeAlias, TypeVar
 
 from dynlab.errors import TraceNotFoundError
-from dynlab.hop import Hop
+from dynlab.hop import PACKED, Hop
 from dynlab.protocols import RoutingDecision
 
 __all__ = ("RequestTrace", "TraceEvent", "TraceLog")
+
+OPEN = 256
+"""So many of the newest traces stay as they are; older ones that are over are packed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,25 @@ class RequestTrace:
         hop = Hop(parent, service, endpoint)
         self.hops.append(hop)
         return hop
+
+    @property
+    def is_over(self) -> bool:
+        """True once every tier is done with it."""
+        return bool(self.hops) and all(hop.ended_ns for hop in self.hops)
+
+    def pack(self) -> PackedTrace:
+        """Return the whole as one flat tuple of numbers and words; nested ones the collector would go on visiting."""
+        packed: list[Any] = [self.request_id, self.sent_ns, self.answered_ns]
+        for hop in self.hops:
+            packed += hop.pack(None if hop.parent is None else self.hops.index(hop.parent))
+        return tuple(packed)
+
+    def restore(self, packed: PackedTrace) -> Self:
+        """Become what was packed."""
+        _, self.sent_ns, self.answered_ns, *values = packed
+        for start in range(0, len(values), PACKED):
+            self.hops.append(Hop.unpack(values[start : start + PACKED], self.hops))
+        return self
 
     @property
     def entry(self) -> Hop | None:
@@ -95,7 +117,7 @@ class RequestTrace:
 
     @property
     def decisions(self) -> list[RoutingDecision]:
-        return [hop.decision for hop in self.hops if hop.decision is not None]
+        return [decision for hop in self.hops if (decision := hop.decision) is not None]
 
     @property
     def events(self) -> list[TraceEvent]:
@@ -104,12 +126,9 @@ class RequestTrace:
         for hop in self.hops:
 
             def add(t_ns: int, kind: str, detail: str = "", hop: Hop = hop) -> None:
+                where = (hop.service, hop.endpoint, hop.instance_id, hop.worker, hop.thread)
                 if t_ns:
-                    events.append(
-                        TraceEvent(
-                            t_ns, kind, hop.service, hop.endpoint, hop.instance_id, hop.worker, hop.thread, detail
-                        )
-                    )
+                    events.append(TraceEvent(t_ns, kind, *where, detail))
 
             decision = hop.decision
             add(hop.routed_ns, "routed", f"{decision.mode} among {len(decision.candidates)}" if decision else "")
@@ -130,13 +149,14 @@ class RequestTrace:
         )
 
 
+PackedTrace: TypeAlias = tuple[Any, ...]
 TraceT = TypeVar("TraceT", bound=RequestTrace)
 
 
 class TraceLog(Generic[TraceT]):
-    """The newest `max_requests` traces, oldest first. Safe to read and to write from any thread.
+    """The newest `max_requests` traces, oldest first; `seed` is what the run was seeded with. Safe from any thread.
 
-    `seed` is what the run was seeded with: pictures print it beside n.
+    A trace that is over is packed some requests later; what one gets from the log then is a copy.
     """
 
     def __init__(
@@ -153,8 +173,9 @@ class TraceLog(Generic[TraceT]):
         self.max_requests = max_requests
         self._make = make
         self._lock = threading.Lock()
-        self._traces: deque[TraceT] = deque()
-        self._by_id: dict[str, TraceT] = {}
+        self._traces: deque[TraceT | PackedTrace] = deque()
+        self._by_id: dict[str, TraceT | PackedTrace] = {}
+        self._late: dict[str, tuple[int, int]] = {}
         for trace in traces:
             self._add(trace)
 
@@ -168,10 +189,38 @@ class TraceLog(Generic[TraceT]):
         with self._lock:
             self._traces.append(trace)
             self._by_id[trace.request_id] = trace
+            if len(self._traces) > OPEN:
+                self._pack(-OPEN - 1)
             if len(self._traces) > self.max_requests:
                 oldest = self._traces.popleft()
-                if self._by_id.get(oldest.request_id) is oldest:
-                    del self._by_id[oldest.request_id]
+                request_id = oldest[0] if isinstance(oldest, tuple) else oldest.request_id
+                if self._by_id.get(request_id) is oldest:
+                    del self._by_id[request_id]
+                    self._late.pop(request_id, None)
+
+    def _pack(self, place: int) -> None:
+        trace = self._traces[place]
+        if not isinstance(trace, tuple) and trace.is_over:
+            packed = self._traces[place] = trace.pack()
+            if self._by_id.get(trace.request_id) is trace:
+                self._by_id[trace.request_id] = packed
+
+    def _unpacked(self, entry: TraceT | PackedTrace) -> TraceT:
+        if not isinstance(entry, tuple):
+            return entry
+        trace = self._make(entry[0]).restore(entry)
+        if entry[0] in self._late:
+            trace.sent_ns, trace.answered_ns = self._late[entry[0]]
+        return trace
+
+    def stamp(self, request_id: str, sent_ns: int, answered_ns: int) -> None:
+        """Add the client's own times to a trace, unless it has left the log."""
+        with self._lock:
+            entry = self._by_id.get(request_id)
+            if isinstance(entry, tuple):
+                self._late[request_id] = (sent_ns, answered_ns)
+            elif entry is not None:
+                entry.sent_ns, entry.answered_ns = sent_ns, answered_ns
 
     def __getitem__(self, request_id: str) -> TraceT:
         """Return the newest trace of that id.
@@ -183,14 +232,14 @@ class TraceLog(Generic[TraceT]):
             found = self._by_id.get(request_id)
             if found is None:
                 raise TraceNotFoundError(request_id, list(self._by_id), len(self._traces))
-        return found
+            return self._unpacked(found)
 
     def __contains__(self, request_id: object) -> bool:
         return request_id in self._by_id
 
     def __iter__(self) -> Iterator[TraceT]:
         with self._lock:
-            return iter(list(self._traces))
+            return iter([self._unpacked(entry) for entry in self._traces])
 
     def __len__(self) -> int:
         return len(self._traces)
@@ -200,18 +249,18 @@ class TraceLog(Generic[TraceT]):
         """The request that began last."""
         with self._lock:
             if self._traces:
-                return self._traces[-1]
+                return self._unpacked(self._traces[-1])
         raise TraceNotFoundError("last", [], 0)
 
     def tail(self, n: int) -> list[TraceT]:
         """Return the newest `n` traces, oldest first."""
         with self._lock:
-            return list(self._traces)[-n:] if n > 0 else []
+            return [self._unpacked(entry) for entry in list(self._traces)[-n:]] if n > 0 else []
 
     def only(self, request_ids: Iterable[str]) -> TraceLog[TraceT]:
         """Return a log of the same kind with just these requests, in this order; those not kept are left out."""
         with self._lock:
-            found = [self._by_id[request_id] for request_id in request_ids if request_id in self._by_id]
+            found = [self._unpacked(self._by_id[name]) for name in request_ids if name in self._by_id]
         return self._like(found)
 
     def _like(self, traces: list[TraceT]) -> TraceLog[TraceT]:
@@ -221,6 +270,7 @@ class TraceLog(Generic[TraceT]):
         with self._lock:
             self._traces.clear()
             self._by_id.clear()
+            self._late.clear()
 
     def hops_to(self, service: str | None = None) -> list[Hop]:
         """Return the hops to one service in the order of their picks; by default to the service answering last.

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 
 import pytest
 
 from dynlab.errors import TraceNotFoundError
-from dynlab.hop import MAX_ITEMS, Hop
+from dynlab.hop import MAX_ITEMS, Hop, Roster
 from dynlab.protocols import EndpointId, Instance
-from dynlab.tracing import RequestTrace, TraceLog
+from dynlab.tracing import OPEN, RequestTrace, TraceLog
 
 MS = 1_000_000
 ENDPOINT = EndpointId("ns", "W", "gen")
@@ -47,11 +48,11 @@ def test_time_begins_at_the_send_where_it_is_known() -> None:
 
 def test_a_pick_keeps_the_loads_it_saw() -> None:
     """Loads that change afterwards do not change the decision; a skipped instance is a candidate all the same."""
-    instances = (Instance(ENDPOINT, 7001, "W-0", 3), Instance(ENDPOINT, 7002, "W-1", 1))
+    chosen = Instance(ENDPOINT, 7002, "W-1", 1)
     hop = Hop(None, "W", "gen")
 
-    hop.picked("least-loaded", instances[1], instances, frozenset({7001}), {"tied": 1})
-    instances[1].active_requests = 9
+    hop.picked("least-loaded", chosen, ((7001, "W-0"), (7002, "W-1")), (3, 1), (7001,), {"tied": 1})
+    chosen.active_requests = 9
 
     decision = hop.decision
     assert decision is not None
@@ -121,9 +122,10 @@ def test_an_empty_log_has_no_last() -> None:
 def test_a_worker_that_got_nothing_counts_zero() -> None:
     """Candidates that were never chosen are workers too, in the order of ids."""
     log: TraceLog[RequestTrace] = TraceLog()
-    instances = tuple(Instance(ENDPOINT, 7001 + n, f"W-{n}") for n in range(3))
+    chosen = Instance(ENDPOINT, 7002, "W-1")
+    roster = ((7001, "W-0"), (7002, "W-1"), (7003, "W-2"))
     for _ in range(2):
-        log.begin("r").hop(None, "W", "gen").picked("direct", instances[1], instances, frozenset(), {})
+        log.begin("r").hop(None, "W", "gen").picked("direct", chosen, roster, (0, 0, 0), (), {})
 
     assert {"W-0": 0, "W-1": 2, "W-2": 0} == log.requests_per_worker()
 
@@ -172,3 +174,66 @@ def test_a_request_that_nobody_could_take_took_no_time() -> None:
     trace.hop(None, "W", "gen").ended("NoInstancesError")
 
     assert ("NoInstancesError", 0.0, None) == (trace.outcome, trace.duration_ms, trace.ttft_ms)
+
+
+def roster_of(workers: int) -> Roster:
+    return tuple((7001 + n, f"W-{n}") for n in range(workers))
+
+
+def finished(log: TraceLog[RequestTrace], request_id: str, roster: Roster | None = None) -> RequestTrace:
+    """A request that went through two tiers and is over."""
+    roster = roster or roster_of(2)
+    trace = log.begin(request_id)
+    front = trace.hop(None, "Frontend", "fegenerate")
+    front.started("dynlab-Frontend-0")
+    worker = trace.hop(front, "W", "gen")
+    worker.picked("random", Instance(ENDPOINT, 7002, "W-1"), roster, (2, 0), (), {})
+    worker.started("dynlab-W-1")
+    for hop in (worker, front):
+        for _ in range(3):
+            hop.item()
+        hop.ended("ok")
+    return trace
+
+
+def test_a_packed_trace_tells_the_same() -> None:
+    """Hundreds of requests later nothing of a trace has changed, and the client's times still find it."""
+    log: TraceLog[RequestTrace] = TraceLog()
+    trace = finished(log, "old")
+    told = (trace.events, trace.decisions, trace.itl_ms, [hop.depth for hop in trace.hops])
+
+    for n in range(OPEN + 1):
+        finished(log, f"new-{n}")
+    again = log["old"]
+
+    assert again is not trace
+    assert told == (again.events, again.decisions, again.itl_ms, [hop.depth for hop in again.hops])
+    log.stamp("old", MS, 5 * MS)
+    assert (MS, 5 * MS) == (log["old"].sent_ns, next(iter(log)).answered_ns)
+
+
+def test_a_running_request_is_never_packed() -> None:
+    """What its tiers still write is seen, however many requests came after it."""
+    log: TraceLog[RequestTrace] = TraceLog()
+    hop = log.begin("slow").hop(None, "W", "gen")
+    for n in range(OPEN + 1):
+        finished(log, f"new-{n}")
+
+    hop.item()
+
+    assert 1 == log["slow"].hops[0].items
+
+
+def test_a_full_log_gives_the_collector_nothing_to_visit() -> None:
+    """Packed traces are tuples of numbers and words, which the garbage collector lets go of."""
+    log: TraceLog[RequestTrace] = TraceLog()
+    roster = roster_of(2)
+    for n in range(OPEN + 500):
+        finished(log, f"r-{n}", roster)
+    for _ in range(4):  # the roster that all picks share nests tuples, and each pass lets go of one level
+        gc.collect()
+
+    packed = [entry for entry in log._traces if isinstance(entry, tuple)]
+
+    assert 500 == len(packed)
+    assert not any(gc.is_tracked(entry) for entry in packed)

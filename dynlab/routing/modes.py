@@ -124,12 +124,12 @@ class PowerOfTwoPicker:
     def pick(self, request: Envelope, instances: Sequence[Instance]) -> Pick:
         n = len(instances)
         if n == 1:
-            return Pick(instances[0], {"sampled": [instances[0].instance_id]})
+            return Pick(instances[0], {"sampled": (instances[0].instance_id,)})
         one = int(self._rng.random() * n)
         other = int(self._rng.random() * (n - 1))
         first, second = instances[one], instances[other + (other >= one)]
         chosen = second if second.active_requests < first.active_requests else first
-        return Pick(chosen, {"sampled": [first.instance_id, second.instance_id]})
+        return Pick(chosen, {"sampled": (first.instance_id, second.instance_id)})
 
 
 class LeastLoadedPicker:

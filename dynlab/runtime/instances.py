@@ -9,7 +9,7 @@ import math
 import threading
 
 from dynlab.errors import NoInstancesError
-from dynlab.hop import Hop
+from dynlab.hop import Hop, Roster
 from dynlab.protocols import EndpointId, Envelope, Instance
 from dynlab.routing.modes import Picker
 from dynlab.runtime.discovery import Discovery, Registration
@@ -33,6 +33,7 @@ class InstanceTable:
         self._version = -1
         self._registrations: dict[int, Registration] = {}
         self._instances: tuple[Instance, ...] = ()
+        self._roster: Roster = ()
         self._inhibited: dict[int, float] = {}
 
     def select(
@@ -56,7 +57,8 @@ class InstanceTable:
             if not eligible:
                 raise NoInstancesError(self._endpoint, sorted(inhibited))
             chosen, detail = picker.pick(request, eligible)
-            hop.picked(picker.mode, chosen, instances, inhibited, detail)
+            loads = tuple([instance.active_requests for instance in instances])
+            hop.picked(picker.mode, chosen, self._roster, loads, tuple(inhibited), detail)
             chosen.active_requests += 1
             return self._registrations[chosen.instance_id], chosen
 
@@ -87,6 +89,7 @@ class InstanceTable:
                 known.get(instance_id) or Instance(self._endpoint, instance_id, registration.worker)
                 for instance_id, registration in self._registrations.items()
             )
+            self._roster = tuple((instance.instance_id, instance.worker) for instance in self._instances)
         return self._instances
 
     def _still_inhibited(self) -> frozenset[int]:

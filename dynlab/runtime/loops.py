@@ -50,6 +50,12 @@ class Mailbox:
         """Return the mailbox of the running loop."""
         return cls.of(asyncio.get_running_loop())
 
+    @classmethod
+    def forget(cls, loop: asyncio.AbstractEventLoop) -> None:
+        """Let go of a closed loop: its mailbox's context may lead back to it, and would keep both for good."""
+        with cls._known_lock:
+            cls._known.pop(loop, None)
+
     def post(self, deliver: Callable[[Any], None], message: Any) -> bool:
         """Have `deliver(message)` called on the loop; False if the loop is closed and never will.
 
@@ -146,6 +152,7 @@ class LoopThread:
         finally:
             asyncio.set_event_loop(None)
             loop.close()
+            Mailbox.forget(loop)
 
     def _cancel_all(self) -> None:
         """Let every task see its CancelledError and every generator its end, before the loop closes."""

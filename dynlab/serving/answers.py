@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -143,7 +143,4 @@ def failure(status: int, content: bytes) -> RequestFailedError:
 
 def stamp(traces: TraceLog[Any], request_id: str, sent_ns: int) -> None:
     """Add the client's own times to the trace, unless it has left the log."""
-    answered = now_ns()
-    with suppress(LookupError):
-        trace = traces[request_id]
-        trace.sent_ns, trace.answered_ns = sent_ns, answered
+    traces.stamp(request_id, sent_ns, now_ns())

@@ -52,9 +52,6 @@ class GraphApp(FastAPI):
         return JSONResponse(report, status_code=error.status_code, headers=error.headers)
 
     def _document(self, route: ApiRoute) -> None:
-        async def call(request: Request) -> Response:
-            return _AsgiResponse(route)
-
         body = {"required": True, "content": {"application/json": {"schema": route.body.schema()}}}
         answer = {"text/event-stream": {"schema": {"type": "string"}}, "text/plain": {"schema": {"type": "string"}}}
         error = {"application/json": {"schema": {"type": "object"}}}
@@ -63,7 +60,7 @@ class GraphApp(FastAPI):
             responses[status] = {"description": meaning, "content": error}
         self.add_api_route(
             route.path,
-            call,
+            _call,
             methods=["POST"],
             name=route.name,
             operation_id=route.name,
@@ -87,12 +84,13 @@ _STATUSES = {
 class _AsgiResponse(Response):
     """Lets a route answer for itself from inside FastAPI."""
 
-    def __init__(self, route: ApiRoute) -> None:
-        super().__init__()
-        self._route = route
-
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._route(scope, receive, send)
+        await scope["app"].api_routes[scope["route"].path](scope, receive, send)
+
+
+# Outside of the class: FastAPI remembers the functions of routes for good, and so all that they refer to.
+async def _call(request: Request) -> Response:
+    return _AsgiResponse()
 
 
 async def _healthz() -> dict[str, str]:

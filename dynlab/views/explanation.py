@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 
 from dynlab.hop import Hop
-from dynlab.protocols import RoutingDecision
+from dynlab.protocols import Candidate, RoutingDecision
 from dynlab.tracing import RequestTrace
 
 __all__ = ("Explanation", "reason")
@@ -40,6 +40,12 @@ def reason(decision: RoutingDecision) -> str:
     return f"{chosen.worker} (id {chosen.instance_id}): {why}."
 
 
+def _shown(decision: RoutingDecision) -> tuple[Candidate, ...]:
+    """Return the first candidates; if the chosen one is not among them, it takes the last one's place."""
+    first = decision.candidates[:MAX_CANDIDATES]
+    return first if decision.chosen in first else (*first[:-1], decision.chosen)
+
+
 @dataclass(frozen=True)
 class Explanation:
     """The picks of one request, in the order of its way through the graph."""
@@ -60,7 +66,7 @@ class Explanation:
         for hop, decision in zip(self.hops, self.decisions, strict=True):
             lines.append(f"{hop.service}.{hop.endpoint} by {decision.mode}, {hop.outcome}")
             lines.append(f"  chosen: {reason(decision)}")
-            for c in decision.candidates[:MAX_CANDIDATES]:
+            for c in _shown(decision):
                 mark = "->" if c.instance_id == decision.instance_id else "  "
                 skipped = "" if c.eligible else "  skipped: it failed a moment ago"
                 lines.append(f"  {mark} {c.instance_id}  {c.worker:<20} {c.active_requests:>4} active{skipped}")
@@ -78,7 +84,7 @@ class Explanation:
                 f"<td style='text-align:left'>{escape(c.worker)}</td><td>{c.instance_id}</td>"
                 f"<td style='text-align:left'>{'▮' * round(10 * c.active_requests / most)} {c.active_requests}</td>"
                 f"<td style='text-align:left'>{'' if c.eligible else 'skipped: it failed a moment ago'}</td></tr>"
-                for c in decision.candidates[:MAX_CANDIDATES]
+                for c in _shown(decision)
             )
             more = len(decision.candidates) - MAX_CANDIDATES
             blocks.append(
