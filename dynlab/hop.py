@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, TypeAlias
 
 from dynlab.clock import now_ns
@@ -136,17 +137,20 @@ class Hop:
     def pack(self, parent: int | None) -> PackedHop:
         """Return all that there is to know; `parent` is the place of the parent among the request's hops."""
         later = None if self._later_ns is None else self._later_ns.tobytes()
-        return (parent, later, array("q", self._loads).tobytes(), *[getattr(self, name) for name in _FIELDS])
+        # No dict and no list: only tuples are let go of by the collector.
+        detail = tuple(chain.from_iterable(self._detail.items()))
+        return (parent, later, array("q", self._loads).tobytes(), detail, *[getattr(self, name) for name in _FIELDS])
 
     @classmethod
     def unpack(cls, packed: Sequence[Any], hops: Sequence[Hop]) -> Hop:
         """Make the hop again, below one of `hops`."""
-        parent, later, loads, *values = packed
+        parent, later, loads, detail, *values = packed
         hop = cls(None if parent is None else hops[parent], "", "")
         for name, value in zip(_FIELDS, values, strict=True):
             setattr(hop, name, value)
         hop._later_ns = None if later is None else array("q", later)
         hop._loads = tuple(array("q", loads))
+        hop._detail = dict(zip(detail[::2], detail[1::2], strict=True))
         return hop
 
     @property
@@ -162,6 +166,6 @@ class Hop:
         return f"<Hop {self.service}.{self.endpoint} on {self.worker or '?'}: {self.items} items, {self.outcome}>"
 
 
-_FIELDS = tuple(name for name in Hop.__slots__ if name not in ("parent", "_later_ns", "_loads"))
-PACKED = len(_FIELDS) + 3
+_FIELDS = tuple(name for name in Hop.__slots__ if name not in ("parent", "_later_ns", "_loads", "_detail"))
+PACKED = len(_FIELDS) + 4
 """Values in a packed hop."""

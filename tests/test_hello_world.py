@@ -24,8 +24,10 @@ def test_an_answer_bears_the_marks_of_its_way() -> None:
     """The line of the original's README, with instances for hosts: prompt, `_ProcessedBy_`, `_GeneratedBy_`."""
     with serve(Frontend) as deployment:
         assert [
-            'Response: {"worker_output":"Tell me a joke_ProcessedBy_Processor-0_GeneratedBy_DummyWorker-0",'
-            '"request_id":"id_number"}\n'
+            (
+                'Response: {"worker_output":"Tell me a joke_ProcessedBy_Processor-0_GeneratedBy_DummyWorker-0",'
+                '"request_id":"id_number"}\n'
+            )
         ] == deployment.ask("Tell me a joke", request_id="id_number")
 
 
@@ -82,8 +84,14 @@ def test_the_processor_waits_for_its_workers() -> None:
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [
-        ({"DummyWorker": {"first_token_ms": -1}}, "DummyWorker.first_token_ms=-1: Input should be greater than or equal"),
-        ({"DummyWorker": {"tokenms": 1}}, "DummyWorker reads no config key 'tokenms'; it reads first_token_ms, token_ms"),
+        (
+            {"DummyWorker": {"first_token_ms": -1}},
+            "DummyWorker.first_token_ms=-1: Input should be greater than or equal",
+        ),
+        (
+            {"DummyWorker": {"tokenms": 1}},
+            "DummyWorker reads no config key 'tokenms'; it reads first_token_ms, token_ms",
+        ),
         ({"Processor": {"router": "fastest"}}, "router_mode='fastest' is no router mode; the modes are round-robin,"),
         ({"Procesor": {"router": "random"}}, "The config has a section 'Procesor', but the graph has DummyWorker,"),
     ],

@@ -173,7 +173,7 @@ def run(program: str, *flags: str) -> tuple[str, str]:
 
 @pytest.mark.parametrize("prelude", ["", PLAIN_LOOPS], ids=["loops of the package", "plain asyncio loops"])
 def test_every_feature_works_after_it(prelude: str) -> None:
-    """Ask, batch, stream, scale, kill, drain, clients under `asyncio.run`, close: twice, once nested in a nested run."""
+    """Ask, batch, stream, scale, kill, drain, clients under `asyncio.run`, close; once more in a nested run."""
     printed, complaints = run(prelude + EVERYTHING)
 
     assert printed.endswith("\nall of it works\n")

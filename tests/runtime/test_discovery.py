@@ -201,12 +201,14 @@ class Watch:
         self._look: asyncio.Task[list[Registration]] | None = None
 
     def look(self) -> asyncio.Task[list[Registration]]:
-        if self._look is None or self._look.done():
+        if self._look is None:
             self._look = asyncio.create_task(anext(self._watching))  # type: ignore[arg-type]
         return self._look
 
     async def sees(self) -> list[int]:
-        return [registration.instance_id for registration in await asyncio.wait_for(self.look(), PATIENCE_S)]
+        look = await asyncio.wait_for(self.look(), PATIENCE_S)
+        self._look = None  # taken; one that is done but was not looked at yet stays
+        return [registration.instance_id for registration in look]
 
     async def sees_nothing_new(self) -> bool:
         look = self.look()

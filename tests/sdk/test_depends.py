@@ -178,7 +178,7 @@ def test_a_client_is_made_once() -> None:
 def test_a_handlers_error_keeps_type_and_message_on_its_way_up() -> None:
     """ValueError in the worker is ValueError in the Frontend, with a note that says where it was raised."""
     with serve(Frontend) as deployment:
-        with pytest.raises(Exception, match="after 2 item.*ValueError: no such word"):
+        with pytest.raises(Exception, match=r"after 2 item.*ValueError: no such word"):
             deployment.ask("no such word", api="refused")
         assert "ValueError" == deployment.traces.last.outcome
 
@@ -188,8 +188,10 @@ def test_a_handlers_error_keeps_type_and_message_on_its_way_up() -> None:
     [
         (
             "misspell",
-            "No Dynamo endpoint 'begenerat' found on service 'Worker'. Available endpoints: begenerate, count, refuse. "
-            "Did you mean 'begenerate'?",
+            (
+                "No Dynamo endpoint 'begenerat' found on service 'Worker'. Available endpoints: begenerate, count, "
+                "refuse. Did you mean 'begenerate'?"
+            ),
         ),
         ("await_it", "begenerate(...) is a stream of items, not one value: write `async for item in"),
     ],

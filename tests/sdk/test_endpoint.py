@@ -212,9 +212,7 @@ async def positional(self, prompt, /):
     yield 1
 
 
-NO_STREAM = (
-    "it is no async generator; an endpoint streams its answer. Write `async def` and `yield` at least one item."
-)
+NO_STREAM = "it is no async generator; an endpoint streams its answer. Write `async def` and `yield` at least one item."
 
 
 @pytest.mark.parametrize(
@@ -226,8 +224,10 @@ NO_STREAM = (
         (
             dynamo_endpoint(),
             without_request,
-            "@dynamo_endpoint() on without_request: it takes no request. "
-            "Write `async def without_request(self, request)`.",
+            (
+                "@dynamo_endpoint() on without_request: it takes no request. "
+                "Write `async def without_request(self, request)`."
+            ),
         ),
         (
             dynamo_endpoint(),
@@ -238,20 +238,26 @@ NO_STREAM = (
         (
             api,
             starred,
-            "@api on starred: prompts cannot be a key of a JSON body; name each argument, as in "
-            "`fegenerate(self, prompt, request_id)`.",
+            (
+                "@api on starred: prompts cannot be a key of a JSON body; name each argument, as in "
+                "`fegenerate(self, prompt, request_id)`."
+            ),
         ),
         (
             api(),
             keywords,
-            "@api on keywords: body cannot be a key of a JSON body; name each argument, as in "
-            "`fegenerate(self, prompt, request_id)`.",
+            (
+                "@api on keywords: body cannot be a key of a JSON body; name each argument, as in "
+                "`fegenerate(self, prompt, request_id)`."
+            ),
         ),
         (
             api(),
             positional,
-            "@api on positional: prompt cannot be a key of a JSON body; name each argument, as in "
-            "`fegenerate(self, prompt, request_id)`.",
+            (
+                "@api on positional: prompt cannot be a key of a JSON body; name each argument, as in "
+                "`fegenerate(self, prompt, request_id)`."
+            ),
         ),
         (api, 5, "@api belongs on a method of a service, not on 5."),
         (async_on_start, 5, "@async_on_start belongs on a method of a service, not on 5."),

@@ -159,9 +159,11 @@ def two_fronts() -> object:
         (
             lambda: resolve(Frontend, {"DummyWorkr": 4}),
             GraphError,
-            "workers={'DummyWorkr': 4}: no such service in the graph of Frontend; it has DummyWorker, Processor, "
-            "Frontend. Did you mean 'DummyWorker'? If no depends() leads to it, name it by the class: "
-            "{DummyWorkr: 4}.",
+            (
+                "workers={'DummyWorkr': 4}: no such service in the graph of Frontend; it has DummyWorker, Processor, "
+                "Frontend. Did you mean 'DummyWorker'? If no depends() leads to it, name it by the class: "
+                "{DummyWorkr: 4}."
+            ),
         ),
         (
             lambda: resolve(Frontend, {"DummyWorker": -1}),
@@ -186,14 +188,18 @@ def two_fronts() -> object:
         (
             lambda: resolve(Frontend, config=ServiceConfig({"Procesor": {}})),
             ConfigError,
-            "The config has a section 'Procesor', but the graph has DummyWorker, Processor, Frontend. "
-            "Did you mean 'Processor'?",
+            (
+                "The config has a section 'Procesor', but the graph has DummyWorker, Processor, Frontend. "
+                "Did you mean 'Processor'?"
+            ),
         ),
         (
             lambda: resolve(tier("Top", config=Settings), config=ServiceConfig({"Top": {"ruter": 1}})),
             ConfigError,
-            "Top reads no config key 'ruter'; it reads router, and ServiceArgs, common-configs are read by the "
-            "launcher. Did you mean 'router'?",
+            (
+                "Top reads no config key 'ruter'; it reads router, and ServiceArgs, common-configs are read by the "
+                "launcher. Did you mean 'router'?"
+            ),
         ),
     ],
 )

@@ -240,8 +240,10 @@ def two_endpoints_of_one_name() -> object:
         (
             lambda: service(dynamo={"namspace": "x"})(type("T", (), {})),
             ConfigError,
-            "@service(dynamo=...) of T has no key 'namspace'; it has enabled, namespace, name, custom_lease, "
-            "component_type. Did you mean 'namespace'?",
+            (
+                "@service(dynamo=...) of T has no key 'namspace'; it has enabled, namespace, name, custom_lease, "
+                "component_type. Did you mean 'namespace'?"
+            ),
         ),
         (
             lambda: service(workers=-1)(type("T", (), {})),
@@ -276,8 +278,10 @@ def configured() -> DynamoService:
     [
         (
             {"ruter": "random"},
-            "Processor reads no config key 'ruter'; it reads router, min_worker, and ServiceArgs, common-configs are "
-            "read by the launcher. Did you mean 'router'?",
+            (
+                "Processor reads no config key 'ruter'; it reads router, min_worker, and ServiceArgs, common-configs "
+                "are read by the launcher. Did you mean 'router'?"
+            ),
         ),
         ({"min_worker": -1}, "Processor.min_worker=-1: Input should be greater than or equal to 0."),
         (

@@ -1,4 +1,4 @@
-"""What is asked from a cell: bodies by place and by name, ids that are made up, and mistakes said before anything is sent."""
+"""Asking from a cell: bodies by place and by name, ids that are made up, and mistakes said before anything is sent."""
 
 from __future__ import annotations
 
@@ -113,26 +113,34 @@ def test_the_clients_times_are_in_the_trace(deployment: Deployment) -> None:
         (
             lambda d: d.ask(promt="a", request_id="r"),
             RequestFailedError,
-            "The Frontend answered HTTP 422: POST /fegenerate takes the keys prompt, request_id; missing: prompt; "
-            "unknown: promt. Did you mean 'prompt'?",
+            (
+                "The Frontend answered HTTP 422: POST /fegenerate takes the keys prompt, request_id; missing: prompt; "
+                "unknown: promt. Did you mean 'prompt'?"
+            ),
         ),
         (
             lambda d: d.ask("a", "x", api="shout"),
             RequestFailedError,
-            "The Frontend answered HTTP 422: POST /shout takes the keys prompt, times; times: Input should be a valid "
-            "integer, unable to parse string as an integer.",
+            (
+                "The Frontend answered HTTP 422: POST /shout takes the keys prompt, times; times: Input should be a "
+                "valid integer, unable to parse string as an integer."
+            ),
         ),
         (
             lambda d: d.ask(object()),
             PayloadError,
-            "A object cannot travel between tiers: Object of type object is not JSON serializable. "
-            "Send str, int, float, bool, None, bytes, or lists and dicts of them.",
+            (
+                "A object cannot travel between tiers: Object of type object is not JSON serializable. "
+                "Send str, int, float, bool, None, bytes, or lists and dicts of them."
+            ),
         ),
         (
             lambda d: d.ask(GeneralRequest()),
             PayloadError,
-            "A GeneralRequest cannot travel between tiers: Object of type GeneralRequest is not JSON serializable. "
-            "Send `.model_dump()` or `.model_dump_json()` of it.",
+            (
+                "A GeneralRequest cannot travel between tiers: Object of type GeneralRequest is not JSON serializable. "
+                "Send `.model_dump()` or `.model_dump_json()` of it."
+            ),
         ),
         (
             lambda d: d.ask_many(3, concurrency=0),
@@ -154,9 +162,7 @@ def test_the_clients_times_are_in_the_trace(deployment: Deployment) -> None:
         (lambda d: d.ask_many(3, prompt="x"), DeploymentError, "fegenerate was given 'prompt' twice: "),
     ],
 )
-def test_a_mistake_is_a_sentence(
-    deployment: Deployment, misuse: Any, error: type[Exception], sentence: str
-) -> None:
+def test_a_mistake_is_a_sentence(deployment: Deployment, misuse: Any, error: type[Exception], sentence: str) -> None:
     """What is wrong, and what there is."""
     with pytest.raises(error) as raised:
         misuse(deployment)

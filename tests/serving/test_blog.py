@@ -169,8 +169,7 @@ def test_an_unknown_id_is_dynamos_sentence() -> None:
             deployment.ask("p", "direct 12345")
 
     assert (
-        "instance_id=12345 not found for endpoint dynamo-demo/DummyWorker/begenerate; "
-        f"available: {ids[0]}, {ids[1]}."
+        f"instance_id=12345 not found for endpoint dynamo-demo/DummyWorker/begenerate; available: {ids[0]}, {ids[1]}."
     ) in str(raised.value)
 
 

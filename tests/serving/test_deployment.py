@@ -86,7 +86,7 @@ class Worker:
     @dynamo_endpoint()
     async def hold(self, request):
         Gate.entered.release()
-        while not Gate.opened.is_set():
+        while not Gate.opened.is_set():  # noqa: ASYNC110 - another thread sets it
             await asyncio.sleep(0.001)
         yield f"{request} by {dynamo_context['hostname']}"
 
@@ -244,9 +244,10 @@ def test_the_port_is_free_after_a_failed_start(monkeypatch: pytest.MonkeyPatch) 
     """The next try gets it."""
     with bind("127.0.0.1", 0) as free:
         port = free.getsockname()[1]
-    with monkeypatch.context() as broken, pytest.raises(LookupError):
-        broken.setenv("DYNLAB_TEST_START", "fail")
+    monkeypatch.setenv("DYNLAB_TEST_START", "fail")
+    with pytest.raises(LookupError):
         serve(Front, port=port)
+    monkeypatch.delenv("DYNLAB_TEST_START")
 
     with serve(Front, port=port) as deployment:
         assert 1 == len(deployment.ask("x", api="quick"))
@@ -293,7 +294,7 @@ def test_the_argument_beats_the_file() -> None:
 
 def test_two_routers_may_not_disagree() -> None:
     """The argument and the config's `router` key are one thing said twice."""
-    with pytest.raises(ConfigError, match="router_mode='random' and the config's Processor.router='direct' disagree"):
+    with pytest.raises(ConfigError, match=r"router_mode='random' and the config's Processor\.router='direct' disagree"):
         serve(Frontend, router_mode="random", config={"Processor": {"router": "direct"}})
 
     with serve(Frontend, router_mode="round_robin", config={"Processor": {"router": "round-robin"}}) as deployment:
@@ -340,9 +341,9 @@ def test_a_pick_function_that_picks_nothing_is_a_sentence() -> None:
     def pick(request: object, instances: object) -> None:
         pass
 
-    with serve(Frontend, router_mode=pick) as deployment:
-        with pytest.raises(RequestFailedError, match=r"PickError: The pick function returned None .* `return` missing"):
-            deployment.ask("x")
+    sentence = r"PickError: The pick function returned None .* `return` missing"
+    with serve(Frontend, router_mode=pick) as deployment, pytest.raises(RequestFailedError, match=sentence):
+        deployment.ask("x")
 
 
 # ---------------------------------------------------------------------------- explaining
@@ -391,7 +392,11 @@ def test_scaling_to_what_is_there_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("name", "workers", "sentence"),
     [
-        ("DummyWorkr", 2, "No service 'DummyWorkr' in the graph of Frontend; it has DummyWorker, Processor, Frontend. "),
+        (
+            "DummyWorkr",
+            2,
+            "No service 'DummyWorkr' in the graph of Frontend; it has DummyWorker, Processor, Frontend. ",
+        ),
         ("DummyWorker", -1, "scale('DummyWorker', -1): give a number of instances, 0 or more."),
         ("DummyWorker", "3", "scale('DummyWorker', '3'): give a number of instances, 0 or more."),
         ("Frontend", 2, "Frontend serves HTTP on one port and runs once. Scale the services behind it."),
@@ -507,7 +512,9 @@ def test_what_a_killed_worker_was_answering_breaks_off() -> None:
 
 def test_with_a_migration_limit_a_kill_loses_nothing() -> None:
     """Requests that had no item yet are sent to another worker; the traces show both."""
-    with serve(Frontend, workers={"DummyWorker": 4}, migration_limit=3, config={"DummyWorker": {"first_token_ms": 2}}) as d:
+    with serve(
+        Frontend, workers={"DummyWorker": 4}, migration_limit=3, config={"DummyWorker": {"first_token_ms": 2}}
+    ) as d:
         batch = d.ask_many(400, concurrency=16, wait=False)
         for number in (0, 1, 2):
             until(lambda goal=batch.done + 50: batch.done >= goal or batch.finished)
@@ -656,9 +663,9 @@ async def test_async_with_closes_without_blocking_the_loop() -> None:
 
 def test_a_service_that_asks_its_own_deployment_is_refused() -> None:
     """It would wait for itself; the sentence says what to use."""
-    with serve(Front) as deployment:
-        with pytest.raises(RequestFailedError, match=r"A service asked its own deployment .* use depends\(\)"):
-            deployment.ask(api="ask_itself")
+    sentence = r"A service asked its own deployment .* use depends\(\)"
+    with serve(Front) as deployment, pytest.raises(RequestFailedError, match=sentence):
+        deployment.ask(api="ask_itself")
 
 
 def test_a_service_may_ask_another_deployment() -> None:
@@ -707,9 +714,9 @@ def test_the_card_says_where_and_what() -> None:
 def test_repr_is_one_line() -> None:
     """Name, state, address and who is alive."""
     with serve(Frontend, workers=TWO) as deployment:
-        assert (
-            f"<Deployment Frontend: running at {deployment.url}, 2 DummyWorker, 1 Processor, 1 Frontend>"
-        ) == repr(deployment)
+        assert (f"<Deployment Frontend: running at {deployment.url}, 2 DummyWorker, 1 Processor, 1 Frontend>") == repr(
+            deployment
+        )
 
 
 def test_a_graph_without_http_runs_too() -> None:

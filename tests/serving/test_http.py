@@ -11,10 +11,8 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
 
-import fastapi.openapi.models
 import httpx
 import pytest
-from fastapi import Request, Response
 from pydantic import BaseModel, Field
 from starlette.responses import PlainTextResponse
 
@@ -22,13 +20,10 @@ from dynlab.errors import RequestFailedError
 from dynlab.protocols import GeneralRequest, GeneralResponse
 from dynlab.sdk.context import dynamo_context
 from dynlab.sdk.depends import depends
-from dynlab.sdk.endpoint import ApiSpec, api, dynamo_endpoint
+from dynlab.sdk.endpoint import api, dynamo_endpoint
 from dynlab.sdk.service import service
 from dynlab.serving import body as body_module
-from dynlab.serving.app import GraphApp
 from dynlab.serving.deployment import Deployment, serve
-from dynlab.serving.http import ApiRoute
-from dynlab.tracing import TraceLog
 
 JOIN_S = 5.0
 EVENTS = {"accept": "text/event-stream"}
@@ -305,9 +300,12 @@ def test_each_missing_and_unknown_key_is_named(client: httpx.Client) -> None:
         "POST /fegenerate takes the keys prompt, request_id; missing: prompt, request_id; unknown: promt, b. "
         "Did you mean 'prompt'?"
     ) == report["message"]
-    assert {("missing", "prompt"), ("missing", "request_id"), ("extra_forbidden", "promt"), ("extra_forbidden", "b")} == {
-        (each["type"], each["loc"][1]) for each in report["detail"]
-    }
+    assert {
+        ("missing", "prompt"),
+        ("missing", "request_id"),
+        ("extra_forbidden", "promt"),
+        ("extra_forbidden", "b"),
+    } == {(each["type"], each["loc"][1]) for each in report["detail"]}
 
 
 def test_the_sentence_reaches_who_asks_from_a_cell(deployment: Deployment) -> None:
@@ -385,18 +383,6 @@ def test_a_client_that_leaves_in_its_body_leaves_nothing(deployment: Deployment,
 
     assert traces + 1 == len(deployment.traces)
     assert lines == len(deployment.logs())
-
-
-def test_an_unknown_path_is_404_and_a_wrong_method_405(client: httpx.Client) -> None:
-    """The errors of the web, with the paths there are."""
-    answer = client.post("/generate", json={})
-    assert 404 == answer.status_code
-    assert strict(answer)["message"].startswith(
-        "POST /generate: Not Found. There is POST /fegenerate {prompt, request_id}, POST /whole {item}, "
-    )
-    answer = client.get("/fegenerate")
-    assert (405, "POST") == (answer.status_code, answer.headers["allow"])
-    assert strict(answer)["message"].startswith("GET /fegenerate: Method Not Allowed. There is POST /fegenerate ")
 
 
 # ---------------------------------------------------------------------------- 5xx
@@ -487,55 +473,6 @@ def test_hanging_up_stops_the_worker(deployment: Deployment, client: httpx.Clien
     assert {"stopped"} == {hop.outcome for hop in deployment.traces["left"].hops}
 
 
-# ---------------------------------------------------------------------------- pages
-
-
-def test_openapi_lists_each_route_with_its_body(client: httpx.Client) -> None:
-    """The document is valid, and the body's schema is the one that is checked."""
-    document = client.get("/openapi.json").json()
-
-    fastapi.openapi.models.OpenAPI.model_validate(document)
-    assert ("Frontend", "The front of a test.") == (document["info"]["title"], document["info"]["description"])
-    operation = document["paths"]["/fegenerate"]["post"]
-    schema = operation["requestBody"]["content"]["application/json"]["schema"]
-    assert "Give the words back." == operation["summary"]
-    assert ["prompt", "request_id"] == schema["required"] == list(schema["properties"])
-    assert {"200", "400", "408", "413", "422", "500", "503"} == set(operation["responses"])
-    model = document["paths"]["/model"]["post"]["requestBody"]["content"]["application/json"]["schema"]
-    assert ["prompt", "request_id"] == list(model["properties"])
-
-
-def test_every_reference_of_the_openapi_document_leads_somewhere(client: httpx.Client) -> None:
-    """The model inside `typed`'s body is found from the root of the page."""
-    document = client.get("/openapi.json").json()
-
-    def references(node: Any) -> Iterator[str]:
-        if isinstance(node, dict):
-            if isinstance(node.get("$ref"), str):
-                yield node["$ref"]
-            node = list(node.values())
-        if isinstance(node, list):
-            for each in node:
-                yield from references(each)
-
-    found = set(references(document))
-    assert found
-    for reference in found:
-        place: Any = document
-        for part in reference.removeprefix("#/").split("/"):
-            place = place[part.replace("~1", "/").replace("~0", "~")]
-        assert "type" in place
-
-
-def test_the_docs_page_and_health(client: httpx.Client) -> None:
-    """`/docs` shows the routes; `/healthz` says that the Frontend is alive."""
-    docs = client.get("/docs")
-
-    assert 200 == docs.status_code
-    assert "/openapi.json" in docs.text
-    assert {"status": "ok"} == client.get("/healthz").json()
-
-
 # ---------------------------------------------------------------------------- speed
 
 
@@ -548,67 +485,6 @@ def test_kept_alive_requests_take_no_45_ms(client: httpx.Client) -> None:
         took.append(time.perf_counter() - began)
 
     assert statistics.median(took) < 0.010
-
-
-# ---------------------------------------------------------------------------- an app of the reader's own
-
-
-def app_with_routes() -> GraphApp:
-    front = Frontend()
-    return GraphApp(
-        "t", "", [ApiRoute(ApiSpec(name, name), getattr(front, name), "Frontend-0", TraceLog()) for name in ("whole", "value")]
-    )
-
-
-async def posted(app: GraphApp, path: str, body: dict[str, Any]) -> httpx.Response:
-    transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://t") as client:
-        return await client.post(path, json=body, headers=EVENTS)
-
-
-class Pure:
-    """Middleware in plain ASGI."""
-
-    seen: list[str] = []
-
-    def __init__(self, app: Any) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        self.seen.append(scope["path"])
-        await self.app(scope, receive, send)
-
-
-async def test_added_middleware_sees_every_request() -> None:
-    """`app.add_middleware` and `@app.middleware("http")` stand before the API's routes too."""
-    app = app_with_routes()
-    app.add_middleware(Pure)
-
-    @app.middleware("http")
-    async def stamp(request: Request, call_next: Any) -> Response:
-        response: Response = await call_next(request)
-        response.headers["x-seen"] = request.url.path
-        return response
-
-    Pure.seen.clear()
-    answer = await posted(app, "/whole", {"item": "a"})
-
-    assert (200, "data: a\n\n", "/whole") == (answer.status_code, answer.text, answer.headers["x-seen"])
-    assert ["/whole"] == Pure.seen
-    assert 422 == (await posted(app, "/whole", {})).status_code
-    assert "1" == (await posted(app, "/value", {"kind": "list"})).text.strip("[]")
-
-
-async def test_a_route_of_the_readers_own_stands_beside() -> None:
-    """The app is an ordinary FastAPI app."""
-    app = app_with_routes()
-
-    @app.post("/mine")
-    async def mine() -> dict[str, int]:
-        return {"n": 1}
-
-    assert {"n": 1} == (await posted(app, "/mine", {})).json()
-    assert "data: a\n\n" == (await posted(app, "/whole", {"item": "a"})).text
 
 
 def test_streams_are_typed_as_they_are_written() -> None:

@@ -94,7 +94,13 @@ def test_an_instance_is_a_row() -> None:
 
 @pytest.mark.parametrize(
     ("state", "shown"),
-    [("serving", "● serving"), ("starting", "◌ starting"), ("draining", "◑ draining"), ("dead", "✕ dead"), ("x", "? x")],
+    [
+        ("serving", "● serving"),
+        ("starting", "◌ starting"),
+        ("draining", "◑ draining"),
+        ("dead", "✕ dead"),
+        ("x", "? x"),
+    ],
 )
 def test_a_state_is_a_mark_and_a_word(state: str, shown: str) -> None:
     """Not a colour alone."""
@@ -106,9 +112,10 @@ def test_it_is_labelled_for_who_hears_it() -> None:
     page = card(row(0), row(1))
 
     assert "group" == page.attributes[0]["role"]
-    assert "Deployment Frontend, running: 2 instances, router round-robin, 5 requests traced." == page.attributes[0][
-        "aria-label"
-    ]
+    assert (
+        "Deployment Frontend, running: 2 instances, router round-robin, 5 requests traced."
+        == page.attributes[0]["aria-label"]
+    )
     assert ["col"] * 7 == [attributes["scope"] for attributes in page.attributes if "scope" in attributes]
 
 

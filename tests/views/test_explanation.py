@@ -51,8 +51,10 @@ def text_of(html: str) -> str:
         (decision("random", skipped=3), "Worker-1 (id 7002): drawn from 3 instances, all equally likely."),
         (
             decision("power-of-two", sampled=[7001, 7002]),
-            "Worker-1 (id 7002): drew 7001 (3 active) and 7002 (1 active); the one with fewer requests in flight wins, "
-            "the first on a tie.",
+            (
+                "Worker-1 (id 7002): drew 7001 (3 active) and 7002 (1 active); the one with fewer requests in flight "
+                "wins, the first on a tie."
+            ),
         ),
         (
             decision("least-loaded", tied=2),
