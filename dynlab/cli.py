@@ -7,8 +7,11 @@ import os
 import signal
 import sys
 import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Annotated, Any
 
 import typer
@@ -19,26 +22,32 @@ from dynlab.doctor import doctor as examine
 from dynlab.errors import ConfigError, DynlabError, GraphError, did_you_mean, listed
 from dynlab.hello import hello as run_hello
 from dynlab.lab import open_lab
-from dynlab.sdk.graph import resolve
+from dynlab.sdk.graph import resolve, settle_router
 from dynlab.sdk.service import DynamoService
 from dynlab.serving.deployment import Deployment, serve
 
-__all__ = ("app", "main")
+__all__ = ("app", "load_graph", "main")
+
+INTERRUPTED = 130
+FINISH_S = 30.0
+"""How long `serve` waits, when it is stopped, for the requests that each service still has."""
 
 app = typer.Typer(
     name="dynlab",
     help="NVIDIA Dynamo's Frontend -> Processor -> Workers graph, to run, look at and break.",
+    epilog="Begin with `dynlab lab`, or, without a browser, with `dynlab hello`.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain sentences: no box breaks them up, and a pipe gets what a terminal shows
 )
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; what a user can mend is one sentence, never a traceback."""
     try:
-        app()
+        app(arguments)
     except DynlabError as error:
         typer.echo(f"dynlab: {error}", err=True)
         sys.exit(1)
@@ -48,6 +57,23 @@ def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"dynlab {__version__}")
         raise typer.Exit
+
+
+def _drawable(picture: Path) -> Path:
+    if picture.suffix not in (".png", ".svg", ".pdf"):
+        raise typer.BadParameter(f"{str(picture)!r} must end in .png, .svg or .pdf.")
+    if not picture.parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {str(picture.parent)!r} to draw {picture.name} in.")
+    return picture
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("Broken off.", err=True)
+        raise typer.Exit(INTERRUPTED) from None
 
 
 @app.callback()
@@ -64,28 +90,45 @@ def hello(
     requests: Annotated[int, typer.Option(min=1, help="Requests for each router mode.")] = 800,
     workers: Annotated[int, typer.Option(min=1, help="Workers.")] = 8,
     seed: Annotated[int, typer.Option(help="Makes the random picks the same in the next run.")] = 7,
-    picture: Annotated[Path, typer.Option(help="Where to draw: .png, .svg or .pdf.")] = Path("dynlab_routing.png"),
+    port: Annotated[int, typer.Option("-p", "--port", help="Where the Frontend listens; 0 takes a free port.")] = 0,
+    picture: Annotated[Path, typer.Option(callback=_drawable, help="Where to draw: .png, .svg or .pdf.")] = Path(
+        "dynlab_routing.png"
+    ),
 ) -> None:
-    """Run the graph once in each router mode, and draw where its requests went."""
-    if picture.suffix not in (".png", ".svg", ".pdf"):
-        raise typer.BadParameter(f"{picture} is drawn as .png, .svg or .pdf.", param_hint="--picture")
-    if not run_hello(requests, workers, seed, picture, typer.echo):
-        raise typer.Exit(1)
+    """Run the graph once in each router mode, and draw where its requests went.
+
+    Fails when a request failed, or when the counts are not what the mode promises.
+
+    \b
+    dynlab hello
+    dynlab hello --requests 100 --workers 4 --picture routing.svg
+    """
+    with _interruptible():
+        if not run_hello(requests, workers, seed, port, picture, typer.echo):
+            raise typer.Exit(1)
 
 
 @app.command(context_settings=_PASS_ON)
 def lab(
     context: typer.Context,
-    port: Annotated[int, typer.Option(help="JupyterLab's port; it takes the next free one.")] = 8888,
+    port: Annotated[int, typer.Option(help="JupyterLab's port; if it is taken, the next free one.")] = 8888,
     browser: Annotated[bool, typer.Option(help="Open a browser, where there is one.")] = True,
 ) -> None:
-    """Open the tutorial in JupyterLab; what else is given is passed on to it."""
+    """Open the tutorial in JupyterLab; what else is given is passed on to it.
+
+    \b
+    dynlab lab
+    dynlab lab --no-browser --port 9000 --ServerApp.log_level=INFO
+    """
     sys.exit(open_lab(port, browser, context.args, typer.echo))
 
 
 @app.command()
 def doctor() -> None:
-    """Say what works on this machine, and how to mend the rest."""
+    """Say what works on this machine, and how to mend the rest.
+
+    Fails only when something is missing that the tutorial cannot do without.
+    """
     report = examine()
     typer.echo(repr(report))
     if not report.healthy:
@@ -95,7 +138,7 @@ def doctor() -> None:
 @app.command("serve", context_settings=_PASS_ON)
 def serve_command(
     context: typer.Context,
-    graph: Annotated[str, typer.Argument(help="module:Class, as in components.graph:Frontend.")],
+    graph: Annotated[str, typer.Argument(help="module:Class; without a class, its Frontend or last entry.")],
     config: Annotated[
         Path | None, typer.Option("-f", "--config-file", "--file", help="YAML {Service: {key: value}}.")
     ] = None,
@@ -109,58 +152,106 @@ def serve_command(
     migration_limit: Annotated[int, typer.Option(min=0, help="How often a dead worker's request is sent again.")] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be started, and stop.")] = False,
 ) -> None:
-    """Run a graph of your own: dynlab serve graph:Frontend -f config.yaml --Processor.router=random."""
+    """Run a graph of your own until it is stopped; --Service.key=value replaces keys of the file.
+
+    \b
+    dynlab serve components.graph:Frontend -f config.yaml --Processor.router=random
+    dynlab serve dynlab.hello_world --workers DummyWorker=4
+    """
     entry = load_graph(graph)
     counts: dict[str | DynamoService, int] = dict(_worker_count(text) for text in workers or [])
-    settings: dict[str, Any] = {"workers": counts or None, "config": config, "overrides": context.args}
     if dry_run:
-        _describe(entry, settings)
+        _describe(entry, counts, ServiceConfig.load(config, context.args), router_mode)
         return
     stopped = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:
+        if stopped.is_set():  # the second time: do not wait for the requests under way
+            raise KeyboardInterrupt
         stopped.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    with serve(
-        entry, port=port, host=host, router_mode=router_mode, seed=seed, migration_limit=migration_limit, **settings
-    ) as deployment:
+    # A start can take long, when services wait for others; until it is done, both signals break it off.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with (
+        _interruptible(),
+        serve(
+            entry,
+            workers=counts,
+            router_mode=router_mode,
+            config=config,
+            overrides=context.args,
+            seed=seed,
+            host=host,
+            port=port,
+            migration_limit=migration_limit,
+        ) as deployment,
+    ):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, stop)
         _announce(deployment)
-        _print_logs(deployment, stopped)
-        typer.echo("Stopping: requests under way are finished first.")
-        deployment.close(timeout=30.0, hurry=False)
+        shown = 0
+        while not stopped.wait(0.1):
+            shown = _print_logs(deployment, shown)
+        typer.echo("Stopping: requests under way are finished first; a second Ctrl-C does not wait for them.")
+        deployment.close(FINISH_S, hurry=False)
+        _print_logs(deployment, shown)
     typer.echo("Stopped.")
 
 
 def load_graph(path: str) -> DynamoService:
-    """Import `module:Class` from the current folder; without a class, the module's service that none depends on.
+    """Import `module:Class` from the current folder.
+
+    Without a class, of the services that no other leads to: the one named Frontend, else the last.
 
     Raises:
         GraphError: if there is no such module or service.
     """
     module_name, _, name = path.partition(":")
-    sys.path.insert(0, os.getcwd())
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (module_name + ".").startswith(error.name + "."):
-            raise GraphError(f"{module_name} imports {error.name!r}, which is not installed.") from None
-        raise GraphError(
-            f"No module {module_name!r} in {os.getcwd()}; write module:Class, as in components.graph:Frontend."
-        ) from None
+    module = _import(module_name)
     services = {key: value for key, value in vars(module).items() if isinstance(value, DynamoService)}
     if name:
-        if name not in services:
-            raise GraphError(
-                f"{module_name} has no service {name!r}; it has {listed(services)}.{did_you_mean(name, services)}"
-            )
-        return services[name]
+        if name in services:
+            return services[name]
+        if hasattr(module, name):
+            raise GraphError(f"{module_name}.{name} is no service; decorate the class: @service().")
+        raise GraphError(
+            f"{module_name} has no service {name!r}; it has {listed(services)}.{did_you_mean(name, services)}"
+        )
+    if not services:
+        raise GraphError(
+            f"{module_name} has no services; decorate its classes with @service(), or name another module."
+        )
     called = {id(callee) for found in services.values() for callee in [*found.dependencies, *found.links]}
-    entries = [found for found in services.values() if id(found) not in called]
-    if len(entries) != 1:
-        raise GraphError(f"{module_name} has the services {listed(services)}; say which to enter: {module_name}:Class.")
-    return entries[0]
+    entries = {found.name: found for found in services.values() if id(found) not in called}
+    # There is an entry: edges that go in a circle are refused as they are made.
+    return entries.get("Frontend") or list(entries.values())[-1]
+
+
+def _import(name: str) -> ModuleType:
+    folder = os.getcwd()
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    if name.endswith(".py") or not all(part.isidentifier() for part in name.split(".")):
+        guess = name.removesuffix(".py").strip("./").replace("/", ".") or "components.graph"
+        raise GraphError(f"{name!r} is no module's name; write module:Class, as in {guess}:Frontend.")
+    try:
+        return importlib.import_module(name)
+    except DynlabError:
+        raise
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise GraphError(f"{name} imports {error.name!r}, which is not installed.") from None
+        near = did_you_mean(name, [file.stem for file in Path(folder).glob("*.py")])
+        raise GraphError(
+            f"No module {name!r} in {folder}; write module:Class, as in components.graph:Frontend.{near}"
+        ) from None
+    except SyntaxError as error:
+        raise GraphError(f"{name} cannot be read: {error.filename}, line {error.lineno}: {error.msg}.") from None
+    except Exception as error:
+        steps = traceback.extract_tb(error.__traceback__)
+        own = [step for step in steps if step.filename.startswith(folder)] or steps
+        at = f"{own[-1].filename}, line {own[-1].lineno}"
+        raise GraphError(f"{name} cannot be imported: {at}: {type(error).__name__}: {error}.") from None
 
 
 def _worker_count(text: str) -> tuple[str, int]:
@@ -170,28 +261,32 @@ def _worker_count(text: str) -> tuple[str, int]:
     return name, int(count)
 
 
-def _describe(entry: DynamoService, settings: dict[str, Any]) -> None:
-    loaded = ServiceConfig.load(settings["config"], settings["overrides"])
-    graph = resolve(entry, settings["workers"], loaded)
+def _describe(
+    entry: DynamoService, counts: dict[str | DynamoService, int], config: ServiceConfig, router_mode: Any
+) -> None:
+    settle_router(router_mode, config)
+    graph = resolve(entry, counts, config)
     for found in graph.services:
-        keys = loaded.for_service(found.name)
+        keys = config.for_service(found.name)
         typer.echo(f"{found.namespace}/{found.name} x {graph.workers[found.name]}  {keys or ''}".rstrip())
 
 
 def _announce(deployment: Deployment) -> None:
     for name, count in deployment.workers.items():
-        typer.echo(f"{name}: {count} instance{'s' if count != 1 else ''}")
+        ids = listed(i.instance_id for i in deployment.instances if i.service.name == name)
+        typer.echo(f"{name}: {count} instance{'s' if count != 1 else ''} ({ids})")
     for api, keys in deployment.apis.items():
-        body = ",".join(f'"{key}":"..."' for key in keys)
+        body = ", ".join(f'"{key}": "..."' for key in keys)
         typer.echo(f"POST {deployment.url}/{api} takes {listed(keys)}")
-        typer.echo(f"  curl -X POST {deployment.url}/{api} -H 'accept: text/event-stream' -d '{{{body}}}'")
+        typer.echo(f"  curl -N -X POST {deployment.url}/{api} -H 'accept: text/event-stream' -d '{{{body}}}'")
+    if not deployment.apis:
+        typer.echo(f"{deployment.graph.entry.name} has no @api method, so there is no HTTP.")
     typer.echo("Ctrl-C stops it.")
 
 
-def _print_logs(deployment: Deployment, stopped: threading.Event) -> None:
-    """Print what the services log until a signal comes."""
-    shown = 0
-    while not stopped.wait(0.1):
-        lines, shown = deployment.logs_since(shown)
-        for line in lines:
-            typer.echo(line)
+def _print_logs(deployment: Deployment, shown: int) -> int:
+    """Print what the services have logged after the first `shown` lines; return how many there are now."""
+    lines, shown = deployment.logs_since(shown)
+    for line in lines:
+        typer.echo(line)
+    return shown
