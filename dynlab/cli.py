@@ -95,7 +95,7 @@ def hello(
         "dynlab_routing.png"
     ),
 ) -> None:
-    """Run the graph once in each router mode, and draw where its requests went.
+    """Run the graph once in each router mode; draw who answered.
 
     Fails when a request failed, or when the counts are not what the mode promises.
 
@@ -114,7 +114,9 @@ def lab(
     port: Annotated[int, typer.Option(help="JupyterLab's port; if it is taken, the next free one.")] = 8888,
     browser: Annotated[bool, typer.Option(help="Open a browser, where there is one.")] = True,
 ) -> None:
-    """Open the tutorial in JupyterLab; what else is given is passed on to it.
+    """Open the tutorial in JupyterLab.
+
+    What else is given is passed on to JupyterLab.
 
     \b
     dynlab lab
@@ -152,7 +154,9 @@ def serve_command(
     migration_limit: Annotated[int, typer.Option(min=0, help="How often a dead worker's request is sent again.")] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be started, and stop.")] = False,
 ) -> None:
-    """Run a graph of your own until it is stopped; --Service.key=value replaces keys of the file.
+    """Run a graph of your own until it is stopped.
+
+    --Service.key=value replaces a key of the config file.
 
     \b
     dynlab serve components.graph:Frontend -f config.yaml --Processor.router=random

@@ -234,7 +234,7 @@ class StreamIncompleteError(StreamError):
         self.endpoint, self.instance_id, self.items = endpoint, instance_id, items
         super().__init__(
             f"Stream from instance_id={instance_id} of endpoint {endpoint} ended after {items} item(s) "
-            "because the worker died. Send the request again."
+            "because the worker died or was closed. Send the request again."
         )
 
 

@@ -65,7 +65,7 @@ def open_lab(port: int, browser: bool, more: Sequence[str], say: Callable[[str],
         raise DynlabError(f"JupyterLab is not installed for {sys.executable}. pip install jupyterlab")
     command = lab_command(find_notebooks(Path.cwd(), say), port, browser, more, say)
     sys.stdout.flush()
-    if sys.platform != "win32":
+    if os.name == "posix":
         # In the place of this process, so that every signal reaches it and none can leave it behind.
         os.execv(command[0], command)
     with subprocess.Popen(command) as lab:
@@ -88,7 +88,7 @@ def lab_command(notebooks: Path, port: int, browser: bool, more: Sequence[str], 
     if not (browser and _has_browser()):
         arguments.append("--no-browser")
         say("No browser opens here: open the address below that begins with http://127.0.0.1 in yours.")
-    if sys.platform != "win32" and os.geteuid() == 0:
+    if os.name == "posix" and os.geteuid() == 0:
         arguments.append("--allow-root")
         say("You are root, so JupyterLab runs as root too: it would refuse without --allow-root.")
     say("Ctrl-C stops it.")

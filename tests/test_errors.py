@@ -130,7 +130,7 @@ SENTENCES: list[tuple[DynlabError, str]] = [
         StreamIncompleteError(ENDPOINT, 7001, 3),
         (
             "Stream from instance_id=7001 of endpoint dynamo-demo/DummyWorker/begenerate ended after 3 item(s) "
-            "because the worker died. Send the request again."
+            "because the worker died or was closed. Send the request again."
         ),
     ),
     (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import importlib.util
+import logging
 import threading
 import weakref
 from collections import deque
@@ -15,6 +16,7 @@ from typing import Any, ClassVar, TypeVar
 __all__ = ("LoopThread", "Mailbox")
 
 T = TypeVar("T")
+log = logging.getLogger("dynlab.runtime")
 
 
 class Mailbox:
@@ -90,6 +92,10 @@ class Mailbox:
                 asyncio.get_running_loop().call_exception_handler({"message": "delivery failed", "exception": exc})
 
 
+def _log_unseen(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    log.error("%s", context["message"], exc_info=context.get("exception"))
+
+
 def _new_loop() -> asyncio.AbstractEventLoop:
     """Make a loop without touching the policy; uvloop's where it is installed, as Dynamo does."""
     if importlib.util.find_spec("uvloop") is not None:
@@ -105,6 +111,8 @@ class LoopThread:
     def __init__(self, name: str, context: contextvars.Context | None = None) -> None:
         self.name = name
         self.loop = _new_loop()
+        # What nobody awaits is told in the deployment's log; asyncio's own logger prints into the reader's cell.
+        self.loop.set_exception_handler(_log_unseen)
         # By default an empty one: nothing of the reader's cell leaks into a service.
         self._context = context if context is not None else contextvars.Context()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)

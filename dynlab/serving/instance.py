@@ -105,8 +105,12 @@ class ServiceInstance:
     async def _begin(self) -> None:
         # Dynamo's order: construct, run the start hooks, then register - so a service that waits for
         # others in a hook is not listed before it has found them.
-        self._service_object = self.service()
-        await self._run_hooks("start")
+        try:
+            self._service_object = self.service()
+            await self._run_hooks("start")
+        except (SystemExit, KeyboardInterrupt) as error:
+            # It would end this loop without a word; a process would have ended with it.
+            raise RuntimeError(f"{self.worker} raised {type(error).__name__}: {error} while starting") from error
         for spec in self.service.endpoints:
             endpoint = EndpointId(*self.service.dynamo_address(), spec.name)
             handler = bind(getattr(self._service_object, spec.attribute))

