@@ -45,7 +45,8 @@ class Feedback:
         mark, word, colour = _MARKS[self.state]
         return (
             f'<div role="group" aria-label="{escape(repr(self))}" style="border-left:4px solid {colour};'
-            f'padding:4px 12px;max-width:44em"><b>{mark} {escape(self.number)} {word}</b><br>{_html(self.message)}</div>'
+            f'padding:4px 12px;max-width:44em"><b>{mark} {escape(self.number)} {word}</b>'
+            f"<br>{_html(self.message)}</div>"
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any, Protocol
@@ -16,8 +15,6 @@ from dynlab.views.style import MODES, mode_style
 __all__ = ("RoutingPanel", "RoutingRun", "bars_html")
 
 PAINT_EVERY_S = 0.1
-TELL_EVERY_S = 1.0
-"""A screen reader says each change of the state line; ten a second would be noise."""
 JOIN_S = 10.0
 MAX_WORKERS, MAX_REQUESTS = 16, 2000
 
@@ -43,7 +40,7 @@ Start = Callable[[str, int, int], RoutingRun]
 
 
 def bars_html(mode: str, counts: Mapping[str, int], requests: int) -> str:
-    """Draw a bar a worker, with its number; a thin line stands where equal shares would end."""
+    """Draw a bar a worker, with its number; a dashed line stands where equal shares of all requests would end."""
     share = requests / len(counts) if counts else 0
     most = max([*counts.values(), share, 1])
     colour = mode_style(mode).colour
@@ -57,7 +54,10 @@ def bars_html(mode: str, counts: Mapping[str, int], requests: int) -> str:
         for worker, count in counts.items()
     )
     label = f"Requests per worker, {mode}: " + ", ".join(f"{worker} {count}" for worker, count in counts.items())
-    head = f'<caption style="text-align:left">requests per worker; dashed: equal shares, {share:.4g} each</caption>'
+    head = (
+        f'<caption style="text-align:left;padding-bottom:4px">{sum(counts.values())} of {requests} requests sent to '
+        f"a worker · dashed: equal shares, {share:.4g} each</caption>"
+    )
     return f'<table aria-label="{escape(label)}" style="width:100%;border-collapse:collapse">{head}{rows}</table>'
 
 
@@ -76,17 +76,17 @@ class RoutingPanel:
         self._closing = threading.Event()
         self.state = "Choose, then press Run."
         self.counts: dict[str, int] = {}
-        wide = {"description_width": "110px"}
-        self.mode = ipywidgets.Dropdown(options=[str(mode) for mode in modes], description="router mode", style=wide)
-        self.workers = ipywidgets.IntSlider(8, 1, MAX_WORKERS, description="workers", style=wide)
-        self.requests = ipywidgets.IntSlider(800, 50, MAX_REQUESTS, 50, description="requests", style=wide)
+        look = {"style": {"description_width": "110px"}, "layout": {"width": "420px", "max_width": "98%"}}
+        self.mode = ipywidgets.Dropdown(options=[str(mode) for mode in modes], description="router mode", **look)
+        self.workers = ipywidgets.IntSlider(8, 1, MAX_WORKERS, description="workers", **look)
+        self.requests = ipywidgets.IntSlider(800, 50, MAX_REQUESTS, 50, description="requests", **look)
         self.button = ipywidgets.Button(description="Run", button_style="primary", tooltip="send the requests")
-        self._bars = ipywidgets.HTML(layout={"width": "640px", "max_width": "100%"})
+        self._bars = ipywidgets.HTML(layout={"width": "640px", "max_width": "98%"})
         self._status = ipywidgets.HTML(_status(self.state))
         self.button.on_click(lambda _: self.press())
         self.view = ipywidgets.VBox(
             [self.mode, self.workers, self.requests, self.button, self._status, self._bars],
-            layout={"border": "1px solid", "padding": "8px 12px"},
+            layout={"border": "1px solid", "padding": "8px 12px", "width": "700px", "max_width": "100%"},
         )
 
     def press(self) -> bool:
@@ -116,6 +116,8 @@ class RoutingPanel:
 
     def close(self) -> None:
         """End the run under way, if there is one, and start no other."""
+        if self._closing.is_set():
+            return
         self._closing.set()
         self.wait(JOIN_S)
         self.button.disabled = True
@@ -128,7 +130,7 @@ class RoutingPanel:
             before.join()  # it has only its last lines to go; two painters never meet
         self.button.disabled = True
         try:
-            self._say(f"Starting {workers} workers.")
+            self._say(f"Running: {mode}, {requests} requests to {workers} workers.")
             run = self._start(mode, workers, requests)
             try:
                 self._follow(run, mode, requests)
@@ -142,23 +144,17 @@ class RoutingPanel:
             self.button.disabled = False
 
     def _follow(self, run: RoutingRun, mode: str, requests: int) -> None:
-        finished, told_at = False, 0.0
+        finished = False
         while not finished:
             # Read first whether it is over, then how far it is: so the last picture is the final one.
             finished = run.finished() or self._closing.wait(PAINT_EVERY_S)
             self.counts = dict(run.counts())
-            done = sum(self.counts.values())
             self._bars.value = bars_html(mode, self.counts, requests)
-            if not finished:
-                self.state = f"Running: {done} of {requests} requests sent to a worker."
-                if time.monotonic() - told_at >= TELL_EVERY_S:
-                    told_at = time.monotonic()
-                    self._say(self.state)
         values = list(self.counts.values()) or [0]
         failed = f", {run.failures()} failed" if run.failures() else ""
         ended = "Stopped" if self._closing.is_set() else "Done"
         self._say(
-            f"{ended}: {mode} sent {done} requests to {len(values)} workers{failed}; "
+            f"{ended}: {mode} sent {sum(values)} requests to {len(values)} workers{failed}; "
             f"fewest {min(values)}, most {max(values)}."
         )
 
@@ -183,6 +179,7 @@ class RoutingPanel:
 
 
 def _status(state: str) -> str:
+    # A screen reader says each change of this line, so the numbers that move stand above the bars.
     return f'<div role="status" aria-live="polite">{escape(state)}</div>'
 
 

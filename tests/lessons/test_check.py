@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import threading
 import time
@@ -168,10 +169,8 @@ def test_an_endless_loop_is_stopped() -> None:
 
     def loops(events: Any) -> Any:
         while True:
-            try:
+            with contextlib.suppress(Exception):
                 time.monotonic()
-            except Exception:
-                pass
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(EXERCISES, "02.1", short)

@@ -115,7 +115,9 @@ def test_what_it_shows_is_text_and_html(path: Path) -> None:
     asked = set(re.findall(r'check\("(\d\d\.\d)"', "\n".join(code_of(notebook))))
     unanswered = {number for number in asked for data in shown if f"○ {number}: Not answered yet" in str(data)}
     assert asked == unanswered
-    assert [] == [list(data) for data in shown if {"image/png", "image/svg+xml"} & set(data) and "text/html" not in data]
+    assert [] == [
+        list(data) for data in shown if {"image/png", "image/svg+xml"} & set(data) and "text/html" not in data
+    ]
 
 
 # ---------------------------------------------------------------------------- they are well formed
@@ -176,7 +178,9 @@ def test_it_keeps_the_rhythm(path: Path) -> None:
 @each
 def test_its_prose_is_one_sentence_a_line(path: Path) -> None:
     """A change of one sentence is a change of one line."""
-    lines = [line for line in prose_of(notebook=read(path)).splitlines() if not re.match(r"\d\. |\*\*\w+-?\w*\*\*", line)]
+    lines = [
+        line for line in prose_of(notebook=read(path)).splitlines() if not re.match(r"\d\. |\*\*\w+-?\w*\*\*", line)
+    ]
 
     assert [] == [line for line in lines if re.search(r"[.!?]\*{0,2} [A-Z]", line)]
 

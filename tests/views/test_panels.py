@@ -143,7 +143,7 @@ def test_the_button_rests_while_it_runs(stage: Stage) -> None:
 
     assert stage.panel.button.disabled
     assert not stage.panel.press()
-    assert "Running" in stage.panel.state or "Starting" in stage.panel.state
+    assert "Running: round-robin, 800 requests to 8 workers." == stage.panel.state
 
     stage.runs[0].over.set()
     stage.panel.wait(5)
@@ -236,8 +236,12 @@ def test_close_ends_a_run(stage: Stage) -> None:
     stage.panel.close()
 
     assert stage.panel.state.startswith("Stopped: ")
+    assert 1 == stage.panel.state.count("The panel is closed")
     assert 1 == stage.runs[0].closed
     assert not stage.panel.press()
+
+    stage.panel.close()
+    assert 1 == stage.panel.state.count("The panel is closed")
 
 
 def test_bars_say_what_they_show() -> None:
@@ -247,7 +251,7 @@ def test_bars_say_what_they_show() -> None:
     assert 'aria-label="Requests per worker, random: a&lt;b 30, c 10"' in html
     assert "width:100.0%" in html
     assert "width:33.3%" in html
-    assert "20 each" in html
+    assert "40 of 40 requests sent to a worker · dashed: equal shares, 20 each" in html
     assert "a<b" not in html
 
 

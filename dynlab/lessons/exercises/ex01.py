@@ -209,8 +209,7 @@ EXERCISES = (
         judge=judge,
         limit_s=30.0,
         hints=(
-            "The filter is a service like the Processor: it takes a request at an endpoint, and calls the next tier. "
-            "Who calls whom is written with `depends`.",
+            "The filter is a service like the Processor, and calls the next tier. `depends` says who calls whom.",
             f"The filter, but for one line:\n\n{_FILTER.replace('request.prompt = request.prompt.upper()', '...')}",
             f"What leads to the filter:\n\n{_PROCESSOR}{_FRONTEND}",
         ),
@@ -261,7 +260,7 @@ EXERCISES = (
             ),
             "blocked the loop": Mistake(
                 "While {worker} works, its loop answers nobody for {lag_ms} ms. "
-                "In `async def`, wait with `await asyncio.sleep(...)`; `time.sleep` stops every request of the instance.",
+                "Wait with `await asyncio.sleep(...)`; `time.sleep` stops all requests of the instance.",
                 _instead("request.prompt = ", "time.sleep(0.1)\n        request.prompt = "),
             ),
         },

@@ -122,12 +122,9 @@ EXERCISES = (
         answer="pick",
         judge=judge,
         hints=(
-            "In each round of five requests, 7001 gets three. Write down an order in which it is never three in a row, "
-            "also where one round follows another.",
-            "Something must remember where you are between calls: a counter outside the function. "
-            "And look only at the instances you were given: one may have left.",
-            "Give each worker a credit. Each time, add its weight to each credit, pick the highest, "
-            "and take the sum of all weights from the one you picked.",
+            "Of five requests 7001 gets three. Write down an order without three in a row, also where it begins anew.",
+            "Remember where you are in something outside the function, and look only at the instances you are given.",
+            "Each call: add each worker's weight to its credit, pick the highest, and take all weights off that one.",
         ),
         solution=_SMOOTH,
         mistakes={
