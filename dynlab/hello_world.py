@@ -68,7 +68,7 @@ class Processor:
     async def connect(self) -> None:
         config = ProcessorConfig(**ServiceConfig.get_instance().for_service("Processor"))
         runtime = dynamo_context["runtime"]
-        namespace, component = DummyWorker.dynamo_address()  # type: ignore[attr-defined]
+        namespace, component = DummyWorker.dynamo_address()
         endpoint = runtime.namespace(namespace).component(component).endpoint("begenerate")
         self.worker_client = await endpoint.client(router_mode=config.router)
         ids = await self.worker_client.wait_for_instances(at_least=config.min_worker, timeout=20.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -93,4 +94,4 @@ def test_requests_at_once_get_rows_of_their_own(tmp_path: Path) -> None:
     assert "" not in names.values()
     for row in names:
         slices = sorted((e["ts"], e["ts"] + e["dur"]) for e in events if e["ph"] == "X" and e["tid"] == row)
-        assert all(end <= start + 0.001 for (_, end), (start, _) in zip(slices, slices[1:], strict=False))
+        assert all(end <= start + 0.001 for (_, end), (start, _) in pairwise(slices))

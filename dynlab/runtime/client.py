@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from dynlab.errors import (
+    InstanceNotFoundError,
     InstancesTimeoutError,
+    NoInstancesError,
     StreamIncompleteError,
     WorkerUnavailableError,
     did_you_mean,
@@ -88,8 +91,9 @@ class LocalClient:
             InstancesTimeoutError: if they do not appear within `timeout` seconds.
         """
         try:
-            async with asyncio.timeout(timeout):
-                async for found in self._runtime.planes.discovery.watch(self.endpoint):
+            watching = self._runtime.planes.discovery.watch(self.endpoint)
+            async with asyncio.timeout(timeout), aclosing(watching):
+                async for found in watching:
                     if len(found) >= at_least:
                         break
         except TimeoutError:
@@ -107,7 +111,10 @@ class LocalClient:
             InstanceNotFoundError: if no instance has the id.
             WorkerUnavailableError: if it is listed but dead.
         """
-        return self._send(DirectPicker(instance_id), request, annotated, context, direct=True)
+        try:
+            return self._send(DirectPicker(instance_id), request, annotated, context, direct=True)
+        except NoInstancesError:  # Dynamo's sentence is about the id, even when there is nobody at all
+            raise InstanceNotFoundError(self.endpoint, instance_id, ()) from None
 
     async def random(self, request: Any, annotated: bool = True, context: Context | None = None) -> ResponseStream:
         """Send to any instance, all equally likely.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -116,7 +116,7 @@ class Discovery:
                 self._expire()
         return self.version
 
-    async def watch(self, endpoint: EndpointId) -> AsyncIterator[list[Registration]]:
+    async def watch(self, endpoint: EndpointId) -> AsyncGenerator[list[Registration], None]:
         """Yield the instances of an endpoint now, and again after each change, lapsed leases included."""
         changed = asyncio.Event()
         key = object()

@@ -105,7 +105,8 @@ class LocalRuntime:
     def listen(self, endpoint: EndpointId, handler: Handler) -> Registration:
         """Answer calls to the endpoint on the running loop, and list this instance."""
         server = EndpointServer(endpoint, self.lease.lease_id, self.worker, handler, Mailbox.here())
-        self.servers = [*(s for s in self.servers if s.endpoint != endpoint), server]
+        # One that is replaced stays as long as it has calls to answer: they must end with this runtime.
+        self.servers = [*(s for s in self.servers if s.endpoint != endpoint or s.active), server]
         return self.planes.discovery.register(endpoint, self.lease, self.worker, server)
 
     def serving(self) -> asyncio.Future[None]:
@@ -205,8 +206,8 @@ def as_handler(function: Callable[..., Any]) -> Handler:
     if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
         kind = "coroutine" if inspect.iscoroutinefunction(function) else "plain generator"
         raise EndpointDefinitionError(
-            f"The handler {function.__name__} is a {kind}; an endpoint streams its answer, so write "
-            "`async def` with `yield`."
+            f"The handler {getattr(function, '__name__', function)} is a {kind}; an endpoint streams its answer, "
+            "so write `async def` with `yield`."
         )
     positional = [
         parameter

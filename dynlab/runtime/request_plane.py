@@ -137,7 +137,7 @@ class EndpointServer:
         hop.started(self._thread)
         error: BaseException | None = None
         try:
-            if not context.is_stopped():
+            if not context.is_stopped() and not self._dead:
                 items = self._handler(from_wire(call.envelope.wire), context)
                 try:
                     async for item in items:

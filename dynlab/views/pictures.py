@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from dynlab.tracing import RequestTrace, TraceLog
 from dynlab.views.figure import Picture, Table
-from dynlab.views.plots import guess_values, modes_of, plot_picks, plot_routing
-from dynlab.views.style import PAPER
+from dynlab.views.plots import guess_values, modes_of, new_column, plot_picks, plot_routing
 from dynlab.views.waterfall import plot_waterfall, spans_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ("overview_picture", "picks_picture", "routing_picture", "waterfall_picture")
 
@@ -73,8 +73,7 @@ def picks_picture(traces: TraceLog[Any], last: int = 200, service: str | None = 
 
 def overview_picture(runs: Mapping[str, TraceLog[Any]]) -> Picture:
     """Requests per worker under several router modes, one above the other, each on its own scale from 0."""
-    figure = Figure(figsize=(7.2, 1.7 * max(1, len(runs))), dpi=100, facecolor=PAPER, layout="constrained")
-    axes = figure.subplots(max(1, len(runs)), 1, squeeze=False)[:, 0]
+    axes = new_column(max(1, len(runs)), 7.2, 1.7 * max(1, len(runs)))
     rows: list[tuple[Any, ...]] = []
     labels: list[str] = []
     for ax, (mode, traces) in zip(axes, runs.items(), strict=False):
@@ -84,7 +83,9 @@ def overview_picture(runs: Mapping[str, TraceLog[Any]]) -> Picture:
         counts = traces.requests_per_worker()
         rows.extend((mode, worker, n) for worker, n in counts.items())
         labels.append(_routing_label(counts, [mode]))
-    return Picture(figure, " ".join(labels) or "No requests yet.", Table(("mode", "worker", "requests"), rows))
+    return Picture(
+        _figure(axes[0]), " ".join(labels) or "No requests yet.", Table(("mode", "worker", "requests"), rows)
+    )
 
 
 def _routing_label(counts: Mapping[str, int], modes: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from dynlab.tracing import TraceLog
 from dynlab.views.style import INK, MUTED, PAPER, mode_style
 
-__all__ = ("caption", "new_axes", "plot_picks", "plot_routing")
+__all__ = ("caption", "new_axes", "new_column", "plot_picks", "plot_routing")
 
 matplotlib.rcParams["svg.hashsalt"] = "dynlab"  # the same drawing gives the same file
 _HALO = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.85, "pad": 0.6}  # keeps numbers legible on lines
@@ -27,9 +27,13 @@ MANY = 24
 
 def new_axes(width: float = 7.2, height: float = 3.4) -> Axes:
     """Make a figure of one axes, in inches."""
+    return new_column(1, width, height)[0]
+
+
+def new_column(rows: int, width: float, height: float) -> list[Axes]:
+    """Make a figure of so many axes, one above the other."""
     figure = Figure(figsize=(width, height), dpi=100, facecolor=PAPER, layout="constrained")
-    axes: Axes = figure.add_subplot()
-    return axes
+    return list(figure.subplots(rows, 1, squeeze=False)[:, 0])
 
 
 def caption(ax: Axes, title: str, x: str, y: str, note: str) -> None:

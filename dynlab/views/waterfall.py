@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from matplotlib.axes import Axes
+from typing import TYPE_CHECKING
 
 from dynlab.hop import Hop
 from dynlab.tracing import RequestTrace
 from dynlab.views.plots import caption, new_axes
 from dynlab.views.style import INK, MUTED, OWN_TIME, TIER
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ("Span", "plot_waterfall", "spans_of")
 

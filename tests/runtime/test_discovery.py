@@ -1,4 +1,4 @@
-"""`dynlab.runtime.discovery`: an instance is listed while its lease lives, and whoever watches is told of each change."""
+"""Discovery: an instance is listed while its lease lives, and whoever watches is told of each change."""
 
 from __future__ import annotations
 

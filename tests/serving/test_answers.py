@@ -47,7 +47,7 @@ class Frontend:
     @api
     async def hold(self):
         yield "one"
-        while not GO_ON.is_set():  # noqa: ASYNC110 - another thread sets it
+        while not GO_ON.is_set():
             await asyncio.sleep(0.001)
         yield "two"
 

@@ -28,7 +28,7 @@ class Frontend:
         if prompt == "break":
             yield "half"
             raise ValueError("in the middle")
-        while prompt == "hold" and not GO_ON.is_set():  # noqa: ASYNC110 - another thread sets it
+        while prompt == "hold" and not GO_ON.is_set():
             await asyncio.sleep(0.001)
         yield f"{prompt}/{request_id} "
         yield "end"

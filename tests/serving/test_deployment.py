@@ -86,7 +86,7 @@ class Worker:
     @dynamo_endpoint()
     async def hold(self, request):
         Gate.entered.release()
-        while not Gate.opened.is_set():  # noqa: ASYNC110 - another thread sets it
+        while not Gate.opened.is_set():
             await asyncio.sleep(0.001)
         yield f"{request} by {dynamo_context['hostname']}"
 

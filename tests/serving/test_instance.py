@@ -44,7 +44,7 @@ class Worker:
     @dynamo_endpoint()
     async def begenerate(self, request):
         yield "first"
-        while not GO_ON.is_set():  # noqa: ASYNC110 - another thread sets it
+        while not GO_ON.is_set():
             await asyncio.sleep(0.001)
         SEEN.append("answered")
         yield "last"
@@ -90,7 +90,7 @@ async def test_it_ends_in_order(planes: LocalPlanes, instance: ServiceInstance) 
     assert 1 == instance.active
 
     left = instance.end()
-    while planes.discovery.instances(ENDPOINT):  # noqa: ASYNC110 - another thread changes it
+    while planes.discovery.instances(ENDPOINT):
         await asyncio.sleep(0.001)
     assert ("draining", False) == (instance.state, left.done())
     GO_ON.set()

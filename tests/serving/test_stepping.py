@@ -99,7 +99,7 @@ async def test_a_cancellation_reaches_the_awaitable(first: Callable[[], Awaitabl
     """As it would without the step between."""
     event = asyncio.Event()
     task = asyncio.ensure_future(asyncio.wait_for(await_or_first(after(event), first), 5.0))
-    while SEEN != ["first", "first done"]:  # noqa: ASYNC110 - the task does this much, then waits
+    while SEEN != ["first", "first done"]:
         await asyncio.sleep(0)
     task.cancel()
 

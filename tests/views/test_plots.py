@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 
 from dynlab.views.pictures import overview_picture, picks_picture, routing_picture
 from dynlab.views.plots import MANY, plot_picks, plot_routing
@@ -29,9 +30,7 @@ def test_bars_are_as_high_as_the_counts(picked: Picked) -> None:
 
     assert [2, 0, 1, 3] == heights(ax, filled=True)
     assert ["2", "0", "1", "3"] == texts(ax)[:4]
-    assert {mode_style("random").colour.lower()} == {
-        "#%02x%02x%02x" % tuple(round(255 * c) for c in bar.get_facecolor()[:3]) for bar in ax.patches
-    }
+    assert {mode_style("random").colour.lower()} == {to_hex(bar.get_facecolor()) for bar in ax.patches}
     assert 0 == ax.get_ylim()[0]
 
 

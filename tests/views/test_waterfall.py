@@ -7,8 +7,7 @@ import pytest
 from dynlab.views.pictures import waterfall_picture
 from dynlab.views.traces import Trace
 from dynlab.views.waterfall import plot_waterfall, spans_of
-
-from .conftest import MS, hop_of
+from tests.views.conftest import MS, hop_of
 
 
 def test_own_times_add_up_to_the_whole(one_request: Trace) -> None:
