@@ -157,9 +157,12 @@ async def an_empty_set_is_an_error(engine: Engine) -> Any:
 
 
 async def an_unknown_id_is_an_error(engine: Engine) -> Any:
-    client, _ = await engine.workers("unknown", 1)
-    _, text = await error_of(client.direct(0, 12345))
-    return f"instance_id=12345 not found for endpoint {NAMESPACE}/unknown/gen" in text
+    some, _ = await engine.workers("unknown", 1)
+    seen = [await error_of(client.direct(0, 12345)) for client in (some, await engine.client("nobody"))]
+    return [
+        f"instance_id=12345 not found for endpoint {NAMESPACE}/{component}/gen" in text
+        for component, (_, text) in zip(("unknown", "nobody"), seen, strict=True)
+    ]
 
 
 async def waiting_returns_the_ids(engine: Engine) -> Any:

@@ -25,7 +25,7 @@ EXPECTED: dict[str, Any] = {
     "the_turn_counts_on_when_workers_join": [0, 1, 0, 0, 1, 2, 0],
     "generate_is_random": {"both are used": True, "not in turn": True},
     "an_empty_set_is_an_error": [True, True],
-    "an_unknown_id_is_an_error": True,
+    "an_unknown_id_is_an_error": [True, True],
     "waiting_returns_the_ids": True,
     "a_path_has_three_parts": ["ValueError", "ValueError", "", ""],
     "values_travel": [

@@ -21,6 +21,7 @@ from dynlab.errors import (
 from dynlab.protocols import Envelope, Instance
 from dynlab.routing.modes import RouterMode
 from dynlab.runtime.client import LocalClient
+from dynlab.runtime.context import Context
 from tests.runtime.cluster import PATH, PATIENCE_S, Cluster, Happened, data, first, settled
 
 INNER = "test.Inner.generate"
@@ -134,14 +135,23 @@ async def test_direct_goes_to_the_named_instance(cluster: Cluster) -> None:
 
 async def test_loads_are_seen_by_all_clients_of_a_runtime(cluster: Cluster) -> None:
     """Streams that are open count where they are open, whichever client opened them."""
-    await cluster.echoes(3)
-    busy, client = await cluster.client(), await cluster.client()
-    streams = [await busy.direct(0, 7001), await busy.direct(0, 7003)]
 
-    assert [1, 0, 1] == cluster.active()
-    assert {2} == set(await served(client, 5, "least_loaded"))
-    # Whichever two are compared: 7002 wins where it is one of them, and nothing stays in flight.
-    await served(client, 5, "power_of_two")
+    async def hold(request: Any, context: Context) -> AsyncGenerator[Any, None]:
+        yield {"worker": cluster.workers[0].name}
+        await context.async_killed_or_stopped()
+
+    await cluster.worker(hold)
+    await cluster.worker()
+    await cluster.worker(hold)
+    busy, client = await cluster.client(), await cluster.client()
+    streams = [await busy.direct(0, instance_id) for instance_id in (7001, 7003, 7003)]
+
+    assert [1, 0, 2] == cluster.active()
+    assert [2, 2, 2] == await served(client, 3, "least_loaded")
+    for _ in range(10):  # 7003 is never the better of two
+        await (await client.power_of_two(0)).aclose()
+    assert [1, 0, 2] == cluster.active()
+    assert 7003 not in [trace.hops[0].instance_id for trace in cluster.planes.traces.tail(10)]
     for stream in streams:
         await stream.aclose()
 
@@ -253,7 +263,7 @@ async def test_an_unknown_id(cluster: Cluster, workers: int) -> None:
 
     known = "7001, 7002" if workers else "none"
     with pytest.raises(
-        InstanceNotFoundError if workers else NoInstancesError,
+        InstanceNotFoundError,
         match=f"instance_id=12345 not found for endpoint test/Worker/generate; available: {known}",
     ):
         await client.direct(0, 12345)
@@ -464,14 +474,14 @@ async def test_migration_has_its_limit(cluster: Cluster, limit: int) -> None:
     """Two dead workers in a row need a limit of two."""
     cluster.planes.migration_limit = limit
     workers = await cluster.echoes(3)
-    client = await cluster.client()
+    client = await cluster.client(router_mode=lambda request, among: among[0])
     workers[0].kill()
     workers[1].kill()
 
     if limit == 1:
-        with pytest.raises(WorkerUnavailableError):
-            await client.round_robin(0)
-    assert [3] == await served(client, 1)
+        with pytest.raises(WorkerUnavailableError, match="instance_id=7001"):
+            await client.route(0)
+    assert [3] == await served(client, 1, "route")
 
 
 async def test_migration_ends_when_nobody_is_left(cluster: Cluster) -> None:

@@ -42,10 +42,12 @@ class Endless:
 
     def __init__(self) -> None:
         self.produced = 0
+        self.begun = Happened()
         self.closed = Happened()
         self.stopped = Happened()
 
     async def __call__(self, request: Any, context: Context) -> AsyncGenerator[int, None]:
+        self.begun.set()
         try:
             while True:
                 yield self.produced
@@ -469,6 +471,7 @@ async def test_a_stream_may_be_dropped_on_another_thread(cluster: Cluster) -> No
     handler = Endless()
     await cluster.worker(endless(handler))
     held = [await (await cluster.client()).random(None)]
+    await handler.begun.wait_here()
 
     await asyncio.to_thread(held.clear)
 
@@ -483,8 +486,7 @@ async def test_a_cancelled_reader_hangs_up(cluster: Cluster) -> None:
     await cluster.worker(endless(handler))
     client = await cluster.client()
     reading = asyncio.create_task(data(client.random(None)))
-    while cluster.active() != [1]:
-        await asyncio.sleep(0)
+    await handler.begun.wait_here()
 
     reading.cancel()
     await asyncio.wait([reading])
