@@ -37,6 +37,7 @@ class Finding:
     state: str
     found: str
     repair: str = ""
+    is_package: bool = False
 
 
 class Report:
@@ -61,14 +62,23 @@ class Report:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        cell = "text-align:left;vertical-align:top"
-        rows = "".join(
-            f'<tr><td style="{cell}">{_MARKS[f.state]} {f.state}</td>'
-            f'<th scope="row" style="{cell}">{escape(f.what)}</th>'
-            f'<td style="{cell}">{escape(f.found)}{f"<br>{escape(f.repair)}" if f.repair else ""}</td></tr>'
-            for f in self.findings
-        )
-        return f"<table><caption>dynlab on this machine</caption>{rows}</table>"
+        # A long list of packages that are as they should be would hide the one line that is not.
+        fine = [f for f in self.findings if f.is_package and f.state == OK]
+        shown = [f for f in self.findings if f not in fine]
+        names = escape(", ".join(f"{f.what} {f.found}" for f in fine))
+        if fine:
+            shown.insert(1, Finding("packages", OK, f"{len(fine)} are as they should be"))
+        folded = f"<details><summary>The packages</summary>{names}</details>" if fine else ""
+        return f"<table><caption>dynlab on this machine</caption>{''.join(map(_row, shown))}</table>{folded}"
+
+
+def _row(f: Finding) -> str:
+    cell = "text-align:left;vertical-align:top"
+    return (
+        f'<tr><td style="{cell}">{_MARKS[f.state]} {f.state}</td>'
+        f'<th scope="row" style="{cell}">{escape(f.what)}</th>'
+        f'<td style="{cell}">{escape(f.found)}{f"<br>{escape(f.repair)}" if f.repair else ""}</td></tr>'
+    )
 
 
 def doctor() -> Report:
@@ -123,7 +133,7 @@ def _package(requirement: Requirement) -> Finding:
         return Finding(name, MISSING, f"not installed{needed}", repair)
     if not requirement.specifier.contains(version, prereleases=True):
         return Finding(name, MISSING, f"{version}, but {requirement.specifier} is needed", repair)
-    return Finding(name, OK, f"{version}{needed}")
+    return Finding(name, OK, f"{version}{needed}", is_package=True)
 
 
 def _widgets(what: str) -> Iterator[Finding]:
