@@ -42,8 +42,8 @@ fix: $(VENV)/.dev ## Let ruff mend what it can of style and format
 notebooks: $(VENV)/.dev ## Execute the notebooks, nothing else
 	$(BIN)/python -m pytest -ra -m notebook $(ARGS)
 
-bench: $(VENV)/.dev ## Measure (tests/bench)
-	$(BIN)/python -m pytest -ra tests/bench $(ARGS)
+bench: $(VENV)/.dev ## Measure the graph beside apps without tiers; needs wrk (tests/bench)
+	$(BIN)/python tests/bench/bench_graph.py $(ARGS)
 
 wheel: $(VENV)/.dev ## Build the source distribution and the wheel into dist/
 	$(BIN)/python -m build --outdir dist
