@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -122,3 +123,14 @@ def test_its_own_modules_are_the_public_ones() -> None:
 
     assert {"dynlab.config", "dynlab.protocols", "dynlab.sdk.context", "dynlab.sdk.depends"} <= rooms
     assert not {room for room in rooms if room.startswith(("dynlab.runtime", "dynlab.serving"))}
+
+
+def test_requests_under_way_are_counted_at_every_tier() -> None:
+    """While workers think, the Frontend, the Processor and the workers all show what they hold."""
+    with serve(Frontend, config={"DummyWorker": {"first_token_ms": 60_000}}) as deployment:
+        deployment.ask_many(3, wait=False)
+        deadline = time.monotonic() + 10
+
+        while (held := [instance.active for instance in deployment.instances]) != [3, 3, 3]:
+            assert time.monotonic() < deadline, held
+            time.sleep(0.005)

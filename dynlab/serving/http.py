@@ -62,6 +62,11 @@ class ApiRoute:
         self._active: set[Context] = set()
         self._closing = False
 
+    @property
+    def active(self) -> int:
+        """Requests that have come and are not answered yet."""
+        return len(self._active)
+
     def close(self) -> None:
         """End the answers under way; runs on the route's loop."""
         self._closing = True

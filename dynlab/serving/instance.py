@@ -67,8 +67,9 @@ class ServiceInstance:
 
     @property
     def active(self) -> int:
-        """Requests that its endpoints have taken and not answered yet."""
-        return sum(server.active for server in self.runtime.servers)
+        """Requests that its endpoints and its API have taken and not answered yet."""
+        routes = self._app.api_routes.values() if self._app is not None else ()
+        return sum(taker.active for taker in (*self.runtime.servers, *routes))
 
     def start(self) -> Future[None]:
         """Begin; the future is done when the instance serves, or has failed to."""

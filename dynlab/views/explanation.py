@@ -19,6 +19,8 @@ def reason(decision: RoutingDecision) -> str:
     chosen = decision.chosen
     eligible = [c for c in decision.candidates if c.eligible]
     detail = decision.detail
+    if len(eligible) == 1 and chosen.eligible and decision.mode != "direct":
+        return f"{chosen.worker} (id {chosen.instance_id}): the only one that could be chosen."
     match decision.mode:
         case "round-robin":
             place = eligible.index(chosen) + 1 if chosen in eligible else 1

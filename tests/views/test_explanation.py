@@ -65,6 +65,7 @@ def text_of(html: str) -> str:
             "Worker-1 (id 7002): 0 active is the fewest of 2 instances.",
         ),
         (decision("direct"), "Worker-1 (id 7002): the caller named it."),
+        (decision("random", chosen=0, loads=(2,)), "Worker-0 (id 7001): the only one that could be chosen."),
         (decision("my_pick"), "Worker-1 (id 7002): the function my_pick() returned it."),
     ],
     ids=lambda value: value.mode if isinstance(value, RoutingDecision) else None,
