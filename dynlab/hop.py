@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 from dynlab.clock import now_ns
@@ -139,7 +140,7 @@ class Hop:
         later = None if self._later_ns is None else self._later_ns.tobytes()
         # No dict and no list: only tuples are let go of by the collector.
         detail = tuple(chain.from_iterable(self._detail.items()))
-        return (parent, later, array("q", self._loads).tobytes(), detail, *[getattr(self, name) for name in _FIELDS])
+        return (parent, later, array("q", self._loads).tobytes(), detail, *_values(self))
 
     @classmethod
     def unpack(cls, packed: Sequence[Any], hops: Sequence[Hop]) -> Hop:
@@ -167,5 +168,6 @@ class Hop:
 
 
 _FIELDS = tuple(name for name in Hop.__slots__ if name not in ("parent", "_later_ns", "_loads", "_detail"))
+_values = attrgetter(*_FIELDS)
 PACKED = len(_FIELDS) + 4
 """Values in a packed hop."""
