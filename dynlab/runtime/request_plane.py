@@ -85,6 +85,7 @@ class EndpointServer:
         self._calls: dict[Call, asyncio.Task[None] | None] = {}
         self._dead = False
         self._idle: asyncio.Event | None = None
+        self._hurried = False
 
     @property
     def active(self) -> int:
@@ -117,14 +118,28 @@ class EndpointServer:
         A handler that nobody listens to any more is not waited for: it is cancelled.
         """
         self._idle = asyncio.Event()
+        self._hurried = hurry
         for call, task in list(self._calls.items()):
             if task is not None and (hurry or (call.context is not None and call.context.is_stopped())):
+                # A task that is cancelled before its first step never takes it: then the call is given up here.
+                task.add_done_callback(lambda _, call=call: self._give_up(call))  # type: ignore[misc]
                 task.cancel()
         while self._calls:
             self._idle.clear()
             await self._idle.wait()
 
+    def _give_up(self, call: Call) -> None:
+        if call in self._calls:
+            del self._calls[call]
+            call.hop.ended("StreamIncompleteError")
+            call.end(StreamIncompleteError(self.endpoint, self.instance_id, call.hop.items))
+            if self._idle is not None:
+                self._idle.set()
+
     def _accept(self, call: Call) -> None:
+        if self._hurried:
+            self._give_up(call)
+            return
         call.context = context = Context(call.envelope.request_id)
         context.trace, context.hop = call.trace, call.hop
         task = asyncio.get_running_loop().create_task(self._answer(call, context))
@@ -162,7 +177,10 @@ class EndpointServer:
             if self._idle is not None:
                 self._idle.set()
         if self._dead:
-            return  # `die` has told the caller
+            if hop.outcome != "running":
+                return  # `die` has told the caller
+            # `die` is at work just now, and may not have found this call any more.
+            error = StreamIncompleteError(self.endpoint, self.instance_id, hop.items)
         hop.ended("stopped" if context.is_stopped() else type(error).__name__ if error else "ok")
         context.stop_generating()  # what the handler left open below ends too
         call.end(error)
