@@ -53,6 +53,10 @@ CLOSE = """async () => {
     notebook.dispose();  // without a question about what is not saved
 }"""
 PICTURES_LOADED = "[...document.querySelectorAll('.jp-OutputArea img')].every(i => i.complete && i.naturalWidth > 0)"
+AT_THE_TOP = """[...document.querySelectorAll('.jp-NotebookPanel *')].every(part => {
+    if (part.scrollTop > 0) part.scrollTop = 0;
+    return part.scrollTop === 0;
+})"""
 HEIGHT = "Math.max(...[...document.querySelectorAll('.jp-NotebookPanel *')].map(part => part.scrollHeight))"
 
 
@@ -82,6 +86,7 @@ class Lab:
     def screenshot(self, folder: Path, name: str) -> None:
         """Save the whole notebook as one picture."""
         self.page.set_viewport_size(VIEWPORT | {"height": 200 + self.page.evaluate(HEIGHT)})
+        self.wait(AT_THE_TOP)
         self.page.screenshot(path=folder / f"{name}.png")
 
 
