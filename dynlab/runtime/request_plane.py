@@ -109,8 +109,7 @@ class EndpointServer:
         """Refuse further calls and break off those under way, as a process that is killed does."""
         self._dead = True
         for call in list(self._calls):
-            call.hop.ended("StreamIncompleteError")
-            call.end(StreamIncompleteError(self.endpoint, self.instance_id, call.hop.items))
+            self._break_off(call)
 
     async def drained(self, *, hurry: bool = False) -> None:
         """Wait until every call that was taken is answered; in a hurry, break them off. Runs on the worker's loop.
@@ -128,11 +127,14 @@ class EndpointServer:
             self._idle.clear()
             await self._idle.wait()
 
+    def _break_off(self, call: Call) -> None:
+        call.hop.ended("StreamIncompleteError")
+        call.end(StreamIncompleteError(self.endpoint, self.instance_id, call.hop.items))
+
     def _give_up(self, call: Call) -> None:
         if call in self._calls:
             del self._calls[call]
-            call.hop.ended("StreamIncompleteError")
-            call.end(StreamIncompleteError(self.endpoint, self.instance_id, call.hop.items))
+            self._break_off(call)
             if self._idle is not None:
                 self._idle.set()
 
