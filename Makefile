@@ -8,11 +8,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help lab hello test check style types floors fix notebooks bench wheel clean
+.PHONY: help lab hello test check style types floors fix notebooks bench bench-plane wheel clean
 
 help: ## List these targets
 	@echo "dynlab: make TARGET [ARGS='more arguments'] [PYTHON=python3] [VENV=.venv]"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 lab: $(VENV)/.lab ## Set up what is missing, then open the notebooks in JupyterLab
 	$(BIN)/dynlab lab $(ARGS)
@@ -42,8 +42,11 @@ fix: $(VENV)/.dev ## Let ruff mend what it can of style and format
 notebooks: $(VENV)/.dev ## Execute the notebooks, nothing else
 	$(BIN)/python -m pytest -ra -m notebook $(ARGS)
 
-bench: $(VENV)/.dev ## Measure the graph beside apps without tiers; needs wrk (tests/bench)
+bench: $(VENV)/.dev ## Measure the graph beside apps without tiers; needs wrk (ARGS='--quick --only rate,cpu --json FILE')
 	$(BIN)/python tests/bench/bench_graph.py $(ARGS)
+
+bench-plane: $(VENV)/.dev ## Measure the request plane alone beside two plainer ways to cross threads
+	$(BIN)/python tests/bench/bench_plane.py $(ARGS)
 
 wheel: $(VENV)/.dev ## Build the source distribution and the wheel into dist/
 	$(BIN)/python -m build --outdir dist

@@ -26,7 +26,7 @@ from dynlab.serving.instance import ServiceInstance
 from dynlab.serving.logs import LogBuffer
 from dynlab.serving.server import bind
 from dynlab.serving.supervisor import Supervisor
-from dynlab.views.card import CardRow, card_html
+from dynlab.views.card import CardRow, CardTier, card_html
 from dynlab.views.explanation import Explanation
 from dynlab.views.traces import Traces
 
@@ -254,15 +254,13 @@ class Deployment:
         return f"<Deployment {self.name}: {self.state} at {self.url or 'no port'}, {counts}>"
 
     def _repr_html_(self) -> str:
-        rows = [
-            CardRow(i.service.name, i.worker, i.instance_id, i.thread.name, i.state, i.active, i.started_at)
-            for service in reversed(self.graph.services)  # in the order of a request's way
-            for i in self.instances
-            if i.service is service and i.state != "closed"
+        rows = [(i.service, CardRow.of(i, self.planes.discovery)) for i in self.instances]
+        tiers = [
+            CardTier(s.name, s.endpoints, s.dependencies, [row for of, row in rows if of is s])
+            for s in reversed(self.graph.services)  # in the order of a request's way
         ]
-        return card_html(
-            self.name, self.state, self.url, router_name(self.router_mode), len(self.traces), rows, self.apis
-        )
+        router = router_name(self.router_mode)
+        return card_html(self.name, self.state, self.url, router, self.apis, tiers, self.traces)
 
     def _start(self, timeout: float) -> None:
         self._logs.attach()

@@ -2,29 +2,151 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from html import escape
-from itertools import groupby
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-__all__ = ("CardRow", "card_html")
+from dynlab.runtime.discovery import Discovery
+from dynlab.runtime.local import LocalRuntime
+from dynlab.runtime.loops import LoopThread
+from dynlab.tracing import RequestTrace, TraceLog
+from dynlab.views.explanation import rule
+from dynlab.views.html import (
+    Box,
+    Html,
+    bar,
+    clock_time,
+    counted,
+    duration,
+    flow,
+    framed,
+    joined,
+    mark,
+    marked,
+    muted,
+    outcome_state,
+    sign,
+    striped,
+    table,
+    tag,
+)
+
+__all__ = ("CardRow", "CardTier", "card_html")
+
+RECENT = 1000
+"""So many of the newest requests are counted: reading ten thousand would hold up those under way."""
+SHOWN = 12
+"""Instances of a service that are listed; the rest is folded away below their sum."""
+ENDS = ("ok", "failed", "stopped", "under way")
+_SAMPLES = {"prompt": "test prompt str", "request_id": "curl-1"}
 
 
-class CardRow(NamedTuple):
-    """One instance. `active` are requests under way, `started_at` seconds of the Unix clock."""
+class Named(Protocol):
+    """What the card reads of an endpoint or of a service."""
 
-    service: str
+    @property
+    def name(self) -> str: ...
+
+
+class Running(Protocol):
+    """What the card reads of a `ServiceInstance`: views do not know the floor above."""
+
+    worker: str
+    instance_id: int
+    state: str
+    started_at: float
+    runtime: LocalRuntime
+    thread: LoopThread
+
+    @property
+    def active(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class CardRow:
+    """One instance. `active` are requests under way; `started_at` and `died_at` are seconds of the Unix clock.
+
+    `listed_s` is for how long discovery will still name a dead one.
+    """
+
     worker: str
     instance_id: int
     thread: str
     state: str
     active: int
     started_at: float
+    died_at: float | None = None
+    listed_s: float = 0.0
+
+    @classmethod
+    def of(cls, instance: Running, discovery: Discovery) -> CardRow:
+        died_at, listed_s = None, 0.0
+        expires_at = instance.runtime.lease.expires_at
+        if expires_at is not None:  # a dead one renews its lease no more: that dates its death
+            listed_s = expires_at - discovery.clock.now()
+            died_at = time.time() - (discovery.ttl_s - listed_s)
+        return cls(
+            instance.worker,
+            instance.instance_id,
+            instance.thread.name,
+            instance.state,
+            instance.active,
+            instance.started_at,
+            died_at,
+            max(listed_s, 0.0),
+        )
 
 
-_MARKS = {"serving": "●", "starting": "◌", "draining": "◑", "dead": "✕"}
-_CELL = "text-align:left;padding:2px 14px 2px 0;border:0;"
+@dataclass(frozen=True)
+class CardTier:
+    """One service: how it is called, whom it calls, and who runs it."""
+
+    name: str
+    endpoints: Sequence[Named]
+    calls: Sequence[Named]
+    rows: Sequence[CardRow]
+
+    @property
+    def shown(self) -> list[CardRow]:
+        """Those that are there; of many, the dead ones last."""
+        rows = [row for row in self.rows if row.state != "closed"]
+        return rows if len(rows) <= SHOWN else sorted(rows, key=lambda row: row.state == "dead")
+
+
+@dataclass
+class _Seen:
+    """What the newest traces tell: how requests ended, who took and failed them, who called whom, and how at last."""
+
+    requests: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    taken: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
+    callers: dict[str, dict[str, None]] = field(default_factory=dict)
+    rules: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, traces: Sequence[RequestTrace]) -> _Seen:
+        seen = cls()
+        for trace in reversed(traces):
+            seen.requests += 1
+            end = outcome_state(trace.outcome)
+            seen.outcomes[end] += 1
+            seen.errors[trace.outcome] += end == "failed"
+            for hop in list(trace.hops):
+                seen.taken[hop.worker] += 1
+                seen.failed[hop.worker] += outcome_state(hop.outcome) == "failed"
+                if hop.parent is None:
+                    continue  # whoever called was no part of the graph
+                seen.callers.setdefault(hop.service, {})[hop.parent.service] = None
+                # A decision lists all candidates: only the newest one is worth unpacking.
+                if hop.service not in seen.rules and (decision := hop.decision) is not None:
+                    seen.rules[hop.service] = rule(decision)
+        return seen
 
 
 def card_html(
@@ -32,48 +154,145 @@ def card_html(
     state: str,
     url: str | None,
     router_mode: str,
-    requests: int,
-    rows: Sequence[CardRow],
     apis: Mapping[str, Sequence[str]],
+    tiers: Sequence[CardTier],
+    traces: TraceLog[Any],
 ) -> str:
-    """Draw the card. State is told by a mark and a word, not by colour alone."""
-    label = f"Deployment {name}, {state}: {len(rows)} instances, router {router_mode}, {requests} requests traced."
-    head = f"<b>{escape(name)}</b> · {escape(state)} · router <b>{escape(router_mode)}</b> · {requests} requests traced"
-    where = ""
-    if url and state != "closed":
-        routes = ", ".join(f"POST /{escape(api)} {{{escape(', '.join(keys))}}}" for api, keys in apis.items())
-        where = (
-            f'<div><a href="{escape(url)}/docs" target="_blank" rel="noopener">{escape(url)}</a> · '
-            f"<code>{routes}</code></div>"
-        )
-    body = "".join(_service_rows(service, list(group)) for service, group in groupby(rows, key=lambda r: r.service))
-    header = "".join(f'<th scope="col" style="{_CELL}">{h}</th>' for h in _HEADER)
-    table = f'<table style="border-collapse:collapse;margin-top:6px"><tr>{header}</tr>{body}</table>' if rows else ""
-    return (
-        f'<div role="group" aria-label="{escape(label)}" style="border:1px solid currentColor;border-radius:6px;'
-        f'padding:8px 12px;display:inline-block;max-width:100%">{head}{where}{table}</div>'
+    """Draw the card; `tiers` stand in the order of a request's way."""
+    now = time.time()
+    seen = _Seen.of(traces.tail(RECENT))
+    rows = [row for tier in tiers for row in tier.shown]
+    ends = [(outcome, seen.outcomes[outcome]) for outcome in ENDS if seen.outcomes[outcome]]
+    label = (
+        f"Deployment {name}, {state}: {counted(len(rows), 'instance')}, router {router_mode}, {len(traces)} requests "
+        f"traced{''.join(f', {n} {outcome}' for outcome, n in ends)}."
+    )
+    title = [tag("b", name, style="font-size:115%"), tag("b", marked(state))]
+    router = ["router ", tag("b", router_mode), f" · {len(traces)} requests traced"]
+    if ends:
+        router.append(f"; of the newest {seen.requests}: " if seen.requests < len(traces) else ": ")
+        errors = f" ({', '.join(name for name, n in seen.errors.most_common(2) if n)})"
+        words = {outcome: f"{n} {outcome}{errors if outcome == 'failed' else ''}" for outcome, n in ends}
+        router.append(joined([marked(outcome, word) for outcome, word in words.items()], by=", "))
+    if state == "closed":
+        note = "Nothing runs any more; its traces and logs stay. Run the cell with serve(…) to start it again."
+        return framed(label, tag("div", joined(title, by=" · ")), tag("div", *router), tag("div", muted(note)))
+    if rows:
+        since = min(row.started_at for tier in tiers for row in tier.rows)
+        title[1] = joined([title[1], f" since {clock_time(since)} ({duration(now - since)})"])
+    if url:
+        title.append(tag("a", url, href=f"{url}/docs", target="_blank", rel="noopener"))
+    return framed(
+        label,
+        tag("div", joined(title, by=" · ")),
+        tag("div", *router),
+        _flow(tiers, seen, router_mode, apis),
+        _instances(tiers, seen, now) if rows else "",
+        _how_to_ask(url, apis) if url else "",
+        tag("div", muted(f"As of {clock_time(now)}. Show it again for what is new."), style="font-size:90%"),
     )
 
 
-_HEADER = ("service", "instance", "id", "thread", "state", "active", "up")
+def _flow(tiers: Sequence[CardTier], seen: _Seen, router_mode: str, apis: Mapping[str, Sequence[str]]) -> Html:
+    """Draw client, tiers and the arrows between them."""
+    names = [tier.name for tier in tiers]
+    callers: dict[str, list[str]] = {}
+    depth: dict[str, int] = {}
+    for place, tier in enumerate(tiers):
+        declared = [caller.name for caller in tiers[:place] if tier.name in [on.name for on in caller.calls]]
+        # What no depends() leads to may still be called, through the runtime: then the traces know by whom.
+        callers[tier.name] = declared or [name for name in seen.callers.get(tier.name, ()) if name in names[:place]]
+        depth[tier.name] = max((depth[name] + 1 for name in callers[tier.name]), default=0)
+    width = Counter(depth.values())
+    columns: list[list[Box]] = [[] for _ in range(max(width, default=0) + 1)]
+    words = []
+    for tier in tiers:
+        by, below = " / ".join(endpoint.name for endpoint in tier.endpoints[:3]), ""
+        if not callers[tier.name]:
+            by = " / ".join(f"POST /{api}" for api in apis) if tier is tiers[0] else ""
+        else:
+            choice = sum(row.state in ("starting", "serving") for row in tier.shown) > 1
+            last = seen.rules.get(tier.name)
+            below = f"last by {last}" if last else router_mode if choice else ""
+            if width[depth[tier.name] - 1] > 1:
+                by = f"{' / '.join(callers[tier.name])}: {by}"
+        columns[depth[tier.name]].append(Box(tier.name, _load(tier), by, below, arrow=bool(by)))
+        words.append(f"{tier.name}{f' by {by}' if by else ''}: {counted(len(tier.shown), 'instance')}")
+    client = [[Box("client", arrow=False)]] if apis and tiers else []
+    return flow(f"The way of a request: {'; '.join(words)}.", [*client, *columns])
 
 
-def _service_rows(service: str, rows: list[CardRow], shown: int = 12) -> str:
-    """A row an instance; of many instances the first ones, and a sum of the rest."""
-    lines = [_row(row, service if n == 0 else "") for n, row in enumerate(rows[:shown])]
-    rest = rows[shown:]
-    if rest:
-        active = sum(row.active for row in rest)
-        lines.append(_cells("", f"… and {len(rest)} more", "", "", "", str(active), ""))
-    return "".join(lines)
+def _load(tier: CardTier) -> tuple[object, ...]:
+    """Return a box's lines: a mark an instance, or their number; and what they have to do."""
+    rows = tier.shown
+    states = Counter(row.state for row in rows)
+    if len(rows) <= SHOWN:
+        marks = joined([mark(row.state) for row in rows])
+    else:
+        marks = joined([joined([f"{n} ", mark(state)]) for state, n in states.items()], by="  ")
+    active = sum(row.active for row in rows)
+    return marks, muted(f"{active} active" if rows else "no instance")
 
 
-def _row(row: CardRow, service: str) -> str:
-    up = time.time() - row.started_at
-    since = f"{up:.0f} s" if up < 120 else f"{up / 60:.0f} min"
-    state = f"{_MARKS.get(row.state, '?')} {row.state}"
-    return _cells(service, row.worker, str(row.instance_id), row.thread, state, str(row.active), since)
+def _instances(tiers: Sequence[CardTier], seen: _Seen, now: float) -> Html:
+    """A row an instance; of many, the first ones, and the others folded below their sum."""
+    busiest = max((row.active for tier in tiers for row in tier.shown), default=0)
+    header = ("instance", "id", "state", "active", "requests", "since", "thread")
+    groups, folded = [], []
+    for tier in tiers:
+        rows = tier.shown
+        taken = [seen.taken[row.worker] for row in rows]
+        lines = [_row(row, seen, sum(taken), max(taken, default=0), busiest, now) for row in rows]
+        groups.append(lines[:SHOWN])
+        if rest := rows[SHOWN:]:
+            states = Counter(row.state for row in rest)
+            summary = joined(
+                [
+                    f"… and {len(rest)} more {tier.name}",
+                    *(marked(state, f"{n} {state}") for state, n in states.items()),
+                    f"{sum(row.active for row in rest)} active",
+                    counted(sum(taken[SHOWN:]), "request"),
+                ],
+                by=" · ",
+            )
+            folded.append(tag("details", tag("summary", summary), table(header, [lines[SHOWN:]])))
+    return joined([table(header, groups), *folded])
 
 
-def _cells(*texts: str) -> str:
-    return "<tr>" + "".join(f'<td style="{_CELL}">{escape(text)}</td>' for text in texts) + "</tr>"
+def _row(row: CardRow, seen: _Seen, total: int, most: int, busiest: int, now: float) -> tuple[str, Sequence[object]]:
+    dead = row.state == "dead"
+    taken, failed = seen.taken[row.worker], seen.failed[row.worker]
+    share = muted(f" {_percent(taken / total)}") if total else ""
+    since = row.died_at if dead else row.started_at
+    when = "" if since is None else f"{clock_time(since)} ({duration(now - since)})"
+    if row.state == "draining":
+        when = f"up {when}"  # it is not known since when it leaves
+    listed = muted(f"still listed for {row.listed_s:.0f} s") if dead and row.listed_s > 0 else ""
+    broken = marked("failed", f"{failed} failed") if failed else ""
+    return "", (
+        striped(row.state, tag("s" if dead else "b", row.worker)),
+        row.instance_id,
+        sign(row.state),
+        bar(row.active, busiest, row.active, width="3em"),
+        joined([bar(taken, most, taken, share), Html("<br>") if failed else "", broken]),
+        joined([when, Html("<br>") if listed else "", listed]),
+        muted(row.thread),
+    )
+
+
+def _percent(part: float) -> str:
+    return f"{100 * part:.{1 if 0 < part < 0.01 else 0}f} %"
+
+
+def _how_to_ask(url: str, apis: Mapping[str, Sequence[str]]) -> Html:
+    """A line for the terminal for each route, folded."""
+    routes = ", ".join(f"POST /{api} {{{', '.join(keys)}}}" for api, keys in apis.items())
+    lines = []
+    for api, keys in apis.items():
+        body = json.dumps({key: _SAMPLES.get(key, "...") for key in keys}, ensure_ascii=False)
+        lines.append(
+            f"curl -N {shlex.quote(f'{url}/{api}')} -H 'Content-Type: application/json' -d {shlex.quote(body)}"
+        )
+    summary = tag("summary", joined(["Ask it: ", tag("code", routes)]))
+    pre = tag("pre", "\n".join(lines), style="white-space:pre-wrap;padding:6px 10px;margin:4px 0")
+    return tag("details", summary, pre, style="margin-top:6px")

@@ -8,13 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 from dynlab.tracing import RequestTrace, TraceLog
 from dynlab.views.figure import Picture, Table
-from dynlab.views.plots import guess_values, modes_of, new_column, plot_picks, plot_routing
+from dynlab.views.lanes import draw_lanes
+from dynlab.views.latency import CURSORS, Runs, What, draw_latency, finding_of, runs_of
+from dynlab.views.plots import MAX_PICKS, Picks, guess_values, new_column, plot_picks, plot_routing
+from dynlab.views.timeline import timeline_of
 from dynlab.views.waterfall import plot_waterfall, spans_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ("overview_picture", "picks_picture", "routing_picture", "waterfall_picture")
+__all__ = (
+    "lanes_picture",
+    "latency_picture",
+    "overview_picture",
+    "picks_picture",
+    "routing_picture",
+    "waterfall_picture",
+)
 
 
 def waterfall_picture(trace: RequestTrace) -> Picture:
@@ -46,29 +56,76 @@ def routing_picture(
     service: str | None = None,
 ) -> Picture:
     """Requests per worker: how even they are, and how far off the guess was."""
-    counts = traces.requests_per_worker(service)
+    picks = Picks.of(traces, service)
+    counts = picks.counts
     outline = guess_values(guess, list(counts))
     header = ("worker", "requests", *(["guess"] if outline else []))
     rows = [
         (w, n, *([g] if outline else []))
         for (w, n), g in zip(counts.items(), outline or [0] * len(counts), strict=True)
     ]
-    label = _routing_label(counts, list(modes_of(traces, service)))
+    label = _routing_label(counts, list(picks.by_mode))
     if outline:
         off = max(abs(n - g) for n, g in zip(counts.values(), outline, strict=True))
         label += f" The guess was off by at most {off:g}."
-    return Picture(_figure(plot_routing(traces, guess=guess, service=service)), label, Table(header, rows))
+    return Picture(_figure(plot_routing(picks, guess=guess)), label, Table(header, rows))
 
 
 def picks_picture(traces: TraceLog[Any], last: int = 200, service: str | None = None) -> Picture:
     """The newest picks in their order: how often two in a row went to the same worker."""
-    hops = traces.hops_to(service)[-last:] if last > 0 else []
-    again = sum(one.worker == other.worker for one, other in pairwise(hops))
-    label = f"The last {len(hops)} picks in their order: {again} went to the same worker as the one before."
-    rows = [(n, hop.worker, hop.decision.mode if hop.decision else "") for n, hop in enumerate(hops, start=1)]
-    return Picture(
-        _figure(plot_picks(traces, last=last, service=service)), label, Table(("pick", "worker", "mode"), rows)
-    )
+    picks = Picks.of(traces, service)
+    shown = min(last, MAX_PICKS)
+    newest = list(zip(picks.hops, picks.modes, strict=True))[-shown:] if shown > 0 else []
+    again = sum(one.worker == other.worker for (one, _), (other, _) in pairwise(newest))
+    label = f"The last {len(newest)} picks in their order: {again} went to the same worker as the one before."
+    rows = [(n, hop.worker, mode or "") for n, (hop, mode) in enumerate(newest, start=1)]
+    return Picture(_figure(plot_picks(picks, last=last)), label, Table(("pick", "worker", "mode"), rows))
+
+
+def lanes_picture(traces: TraceLog[Any], service: str | None = None) -> Picture:
+    """What each worker served over time, and how long requests waited although another worker was idle."""
+    timeline = timeline_of(traces, service)
+    whole = timeline.whole_ms or 1.0
+    busy = sorted(timeline.lanes, key=lambda lane: lane.busy_ms)
+    label = f"{timeline.finding}."
+    if busy:
+        label = (
+            f"{len(timeline.picks.hops)} requests over {len(busy)} workers by {' and '.join(timeline.picks.by_mode)}. "
+            f"{label} Busiest: {busy[-1].worker}, {busy[-1].busy_ms / whole:.0%} of the time; "
+            f"idlest: {busy[0].worker}, {busy[0].busy_ms / whole:.0%}."
+        )
+    rows = [
+        (
+            lane.worker,
+            lane.requests,
+            f"{lane.busy_ms:.3f}",
+            f"{lane.busy_ms / whole:.1%}",
+            len(lane.turns_ms),
+            f"{max(lane.turns_ms, default=0):.3f}",
+            len(lane.failed_ms),
+        )
+        for lane in timeline.lanes
+    ]
+    header = ("worker", "requests", "busy ms", "busy", "waited for their turn", "longest wait ms", "failed")
+    return Picture(_figure(draw_lanes(timeline)), label, Table(header, rows))
+
+
+def latency_picture(runs: Runs, what: What = "total") -> Picture:
+    """How long requests took: the share that was done within a time, and the percentiles of each run."""
+    read = runs_of(runs, what)
+    label = f"{finding_of(read)}."
+    left_out = sum(sum(run.left_out.values()) for run in read)
+    if left_out:
+        label += f" {left_out} requests that did not end well are not drawn."
+    rows = [
+        (run.name, len(run.ms), *(f"{ms:.3f}" for ms in (run.mean, *map(run.percentile, CURSORS), run.ms[-1])))
+        if run.ms
+        else (run.name, 0, *[""] * (len(CURSORS) + 2))
+        for run in read
+    ]
+    header = ("run", "n", "mean ms", *(f"p{p} ms" for p in CURSORS), "max ms", "not drawn")
+    rows = [(*row, sum(run.left_out.values())) for row, run in zip(rows, read, strict=True)]
+    return Picture(_figure(draw_latency(read, what)), label, Table(header, rows))
 
 
 def overview_picture(runs: Mapping[str, TraceLog[Any]]) -> Picture:
@@ -77,10 +134,11 @@ def overview_picture(runs: Mapping[str, TraceLog[Any]]) -> Picture:
     rows: list[tuple[Any, ...]] = []
     labels: list[str] = []
     for ax, (mode, traces) in zip(axes, runs.items(), strict=False):
-        plot_routing(traces, ax)
+        picks = Picks.of(traces)
+        plot_routing(picks, ax)
         if ax is not axes[-1]:
             ax.set_xlabel("")
-        counts = traces.requests_per_worker()
+        counts = picks.counts
         rows.extend((mode, worker, n) for worker, n in counts.items())
         labels.append(_routing_label(counts, [mode]))
     return Picture(

@@ -9,13 +9,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-__all__ = ("INK", "MODES", "MUTED", "OWN_MODE", "OWN_TIME", "PAPER", "TIER", "LineStyle", "ModeStyle", "mode_style")
+__all__ = (
+    "INK",
+    "MODES",
+    "MUTED",
+    "OWN_MODE",
+    "OWN_TIME",
+    "PAPER",
+    "TIER",
+    "WASTED",
+    "WASTED_BAND",
+    "LineStyle",
+    "ModeStyle",
+    "mode_style",
+)
 
 PAPER = "#FFFFFF"  # painted behind every picture, so that it reads on a dark page too
 INK = "#1A1A1A"
 MUTED = "#595959"
 TIER = "#5A6B7E"
 OWN_TIME = "#0A4D8C"
+WASTED = "#B0440B"
+WASTED_BAND = "#FBE8DA"  # so pale that what stands on it keeps its contrast
 
 LineStyle: TypeAlias = str | tuple[int, tuple[int, ...]]
 """A line's dashes, in the spelling that matplotlib reads: a sign, or lengths of dash and gap."""

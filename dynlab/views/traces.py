@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from dynlab.trace_files import read_traces, write_chrome, write_jsonl
 from dynlab.tracing import RequestTrace, TraceLog
@@ -50,6 +50,21 @@ class Traces(TraceLog[Trace]):
         from dynlab.views.pictures import picks_picture  # noqa: PLC0415
 
         return picks_picture(self, last, service)
+
+    def plot_lanes(self, service: str | None = None) -> Picture:
+        """Draw what each worker served over time, what waited for it, and what idle workers could have taken."""
+        from dynlab.views.pictures import lanes_picture  # noqa: PLC0415
+
+        return lanes_picture(self, service)
+
+    def plot_latency(self, what: Literal["total", "ttft"] = "total") -> Picture:
+        """Draw how many of the requests were done within a time, a line for each router mode.
+
+        `dynlab.views.pictures.latency_picture({"before": traces, "after": others})` compares several runs.
+        """
+        from dynlab.views.pictures import latency_picture  # noqa: PLC0415
+
+        return latency_picture(self, what)
 
     def save(self, path: str | Path) -> Path:
         """Write all traces: `.jsonl` to be loaded again, `.json` for Perfetto and chrome://tracing (and to be loaded).

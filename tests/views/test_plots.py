@@ -8,10 +8,12 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
-from dynlab.views.pictures import overview_picture, picks_picture, routing_picture
-from dynlab.views.plots import MANY, plot_picks, plot_routing
+from dynlab.protocols import Candidate, RoutingDecision
+from dynlab.views.pictures import lanes_picture, overview_picture, picks_picture, routing_picture
+from dynlab.views.plots import MANY, MAX_PICKS, Picks, plot_picks, plot_routing
 from dynlab.views.style import mode_style
-from dynlab.views.traces import Traces
+from dynlab.views.traces import Trace, Traces
+from tests.views.conftest import hop_of
 
 Picked = Callable[..., Traces]
 
@@ -103,6 +105,42 @@ def test_picks_stand_in_the_row_of_their_worker(picked: Picked) -> None:
     assert [1, 2, 3, 0, 1] == list(marks.get_ydata())
     assert mode_style("round-robin").marker == marks.get_marker()
     assert "The last 5 picks by round-robin" == ax.get_title(loc="left")
+
+
+def test_picks_beyond_what_a_picture_can_show_are_left_out(picked: Picked) -> None:
+    """However many are asked for, at most `MAX_PICKS` are drawn, and title and label say how many."""
+    traces = picked("random", [n % 4 for n in range(MAX_PICKS + 5)])
+
+    ax = plot_picks(traces, last=10_000)
+
+    assert MAX_PICKS == sum(len(line.get_xdata()) for line in ax.lines)
+    assert f"The last {MAX_PICKS} picks by random" == ax.get_title(loc="left")
+    assert picks_picture(traces, last=10_000).label.startswith(f"The last {MAX_PICKS} picks in their order: 0 went")
+
+
+def test_picks_are_read_once(picked: Picked) -> None:
+    """A picture needs them for its drawing, its sentence and its table; a log unpacks itself for each reader."""
+    traces = picked("random", [0, 1, 1])
+    reads = []
+    traces.hops_to = lambda service=None: (reads.append(service), type(traces).hops_to(traces, service))[1]  # type: ignore[method-assign]
+
+    for number, draw in enumerate((routing_picture, picks_picture, lanes_picture), start=1):
+        draw(traces, service="DummyWorker")
+        assert ["DummyWorker"] * number == reads
+
+
+def test_picks_know_who_could_be_chosen() -> None:
+    """Workers that the pick skipped are listed, but were not eligible."""
+    candidates = (Candidate(2, "W-1", 0), Candidate(1, "W-0", 0, eligible=False))
+    trace = Trace("r-1")
+    trace.hops.append(hop_of(None, "W-1", "begenerate", routed=1, started=2, ended=3))
+    trace.hops[0].instance_id, trace.hops[0].decision = 2, RoutingDecision("random", 2, candidates)
+
+    picks = Picks.of(Traces([trace]))
+
+    assert (["W-0", "W-1"], [("W-1",)], ["random"]) == (picks.workers, picks.eligible, picks.modes)
+    assert ({"W-0": 0, "W-1": 1}, "W") == (picks.counts, picks.noun)
+    assert picks is Picks.of(picks)
 
 
 def test_no_requests_are_no_error() -> None:

@@ -6,7 +6,7 @@ from itertools import combinations
 
 import pytest
 
-from dynlab.views.style import INK, MODES, MUTED, OWN_MODE, OWN_TIME, PAPER, TIER, mode_style
+from dynlab.views.style import INK, MODES, MUTED, OWN_MODE, OWN_TIME, PAPER, TIER, WASTED, WASTED_BAND, mode_style
 
 ALL = {**{mode: style.colour for mode, style in MODES.items()}, "own": OWN_MODE.colour}
 # How each kind of eye sees linear red, green and blue (Machado, Oliveira and Fernandes 2009, full severity).
@@ -45,27 +45,41 @@ def lab(colour: str, eye: str) -> list[float]:
     return [116 * y - 16, 500 * (x - y), 200 * (y - z)]
 
 
+def distance(one: str, other: str, eye: str) -> float:
+    return sum((a - b) ** 2 for a, b in zip(lab(one, eye), lab(other, eye), strict=True)) ** 0.5
+
+
 @pytest.mark.parametrize("mode", ALL)
 def test_each_mode_stands_out_from_the_paper(mode: str) -> None:
     """Bars have a contrast of at least 3:1 against white."""
     assert contrast(ALL[mode], PAPER) >= 3
 
 
-@pytest.mark.parametrize("colour", [INK, MUTED, OWN_TIME, TIER])
+@pytest.mark.parametrize("colour", [INK, MUTED, OWN_TIME, TIER, WASTED])
 def test_words_stand_out_more(colour: str) -> None:
     """What is read, not just seen, has at least 4.5:1."""
     assert contrast(colour, PAPER) >= 4.5
 
 
+@pytest.mark.parametrize("colour", [INK, MUTED, TIER, WASTED])
+def test_what_stands_on_the_band_keeps_its_contrast(colour: str) -> None:
+    """Lanes and words stand out from the band behind them as they do from the paper."""
+    assert contrast(colour, WASTED_BAND) >= 4.5
+
+
+@pytest.mark.parametrize("eye", EYES)
+def test_waste_is_told_from_work(eye: str) -> None:
+    """The strip and the lanes, and the band and the paper, are not taken for each other."""
+    assert distance(WASTED, TIER, eye) >= 15
+    assert distance(WASTED_BAND, PAPER, eye) >= 5
+
+
 @pytest.mark.parametrize("eye", EYES)
 def test_any_two_modes_stay_apart(eye: str) -> None:
     """Whatever an eye lacks, two modes are at least 15 apart in CIELAB."""
-    close = {
-        (one, other): sum((a - b) ** 2 for a, b in zip(lab(ALL[one], eye), lab(ALL[other], eye), strict=True)) ** 0.5
-        for one, other in combinations(ALL, 2)
-    }
+    apart = {(one, other): distance(ALL[one], ALL[other], eye) for one, other in combinations(ALL, 2)}
 
-    assert {} == {pair: distance for pair, distance in close.items() if distance < 15}
+    assert {} == {pair: far for pair, far in apart.items() if far < 15}
 
 
 def test_shape_says_the_same_as_colour() -> None:

@@ -18,6 +18,10 @@ def test_they_draw_themselves(picked: Callable[..., Traces], one_request: Trace)
 
     assert "3 requests over 4 workers" in traces.plot_routing().label
     assert "The last 2 picks" in traces.plot_picks(last=2).label
+    assert "3 requests over 4 workers by random. " in traces.plot_lanes().label
+    assert "random: p99 is 1.0 times p50" in traces.plot_latency().label
+    assert "random: p99" not in traces.plot_latency(what="ttft").label
+    assert "No requests yet." == traces.plot_lanes("Processor").label
     assert "Request r-1 took" in one_request.plot().label
 
 
@@ -31,6 +35,8 @@ def test_saved_traces_load_as_they_were(name: str, picked: Callable[..., Traces]
     assert isinstance(again, Traces)
     assert (7, traces.requests_per_worker()) == (again.seed, again.requests_per_worker())
     assert traces.plot_routing().svg() == again.plot_routing().svg()
+    assert traces.plot_lanes().svg() == again.plot_lanes().svg()
+    assert traces.plot_latency().svg() == again.plot_latency().svg()
 
 
 def test_another_suffix_is_refused(tmp_path: Path) -> None:
