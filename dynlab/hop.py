@@ -22,7 +22,9 @@ MAX_ITEMS = 4096
 """Item times kept per hop; later items are counted, not timed."""
 
 
-_NOTHING: Mapping[str, Any] = {}
+_Pick: TypeAlias = tuple[str | None, Roster, Sequence[int], tuple[int, ...], Mapping[str, Any]]
+"""The mode, who could be chosen, their loads, who of them was skipped, and what the rule looked at."""
+_NO_PICK: _Pick = (None, (), (), (), {})
 
 
 class Hop:
@@ -34,13 +36,9 @@ class Hop:
     """
 
     __slots__ = (
-        "_detail",
         "_first_item_ns",
-        "_inhibited",
         "_later_ns",
-        "_loads",
-        "_mode",
-        "_roster",
+        "_pick",
         "ended_ns",
         "endpoint",
         "instance_id",
@@ -68,25 +66,20 @@ class Hop:
         self.outcome = "running"  # then: ok, stopped, or the name of the error
         self._first_item_ns = 0
         self._later_ns: array[int] | None = None
-        self._mode: str | None = None
-        self._roster: Roster = ()
-        self._loads: tuple[int, ...] = ()
-        self._inhibited: tuple[int, ...] = ()
-        self._detail: Mapping[str, Any] = _NOTHING
+        self._pick = _NO_PICK
 
     def picked(
         self,
         mode: str,
         chosen: Instance,
         roster: Roster,
-        loads: tuple[int, ...],
+        loads: Sequence[int],
         inhibited: tuple[int, ...],
         detail: Mapping[str, Any],
     ) -> None:
         """Keep what a pick saw; `loads` are those of the roster before this request was added to one."""
         self.instance_id, self.worker = chosen.instance_id, chosen.worker
-        self._mode, self._roster, self._loads = mode, roster, loads
-        self._inhibited, self._detail = inhibited, detail
+        self._pick = (mode, roster, loads, inhibited, detail)
         self.routed_ns = now_ns()
 
     def started(self, thread: str) -> None:
@@ -120,38 +113,42 @@ class Hop:
     @property
     def decision(self) -> RoutingDecision | None:
         """Why this instance: None for a hop that nobody picked, such as the Frontend."""
-        if self._mode is None or self.instance_id is None:
+        mode, roster, loads, inhibited, detail = self._pick
+        if mode is None or self.instance_id is None:
             return None
         candidates = tuple(
-            Candidate(instance_id, worker, load, instance_id not in self._inhibited)
-            for (instance_id, worker), load in zip(self._roster, self._loads, strict=True)
+            Candidate(instance_id, worker, load, instance_id not in inhibited)
+            for (instance_id, worker), load in zip(roster, loads, strict=True)
         )
-        return RoutingDecision(self._mode, self.instance_id, candidates, self._detail)
+        return RoutingDecision(mode, self.instance_id, candidates, detail)
 
     @decision.setter
     def decision(self, decision: RoutingDecision) -> None:
-        self._mode, self._detail = decision.mode, decision.detail
-        self._roster = tuple((c.instance_id, c.worker) for c in decision.candidates)
-        self._loads = tuple(c.active_requests for c in decision.candidates)
-        self._inhibited = tuple(c.instance_id for c in decision.candidates if not c.eligible)
+        self._pick = (
+            decision.mode,
+            tuple((c.instance_id, c.worker) for c in decision.candidates),
+            tuple(c.active_requests for c in decision.candidates),
+            tuple(c.instance_id for c in decision.candidates if not c.eligible),
+            decision.detail,
+        )
 
     def pack(self, parent: int | None) -> PackedHop:
         """Return all that there is to know; `parent` is the place of the parent among the request's hops."""
         later = None if self._later_ns is None else self._later_ns.tobytes()
+        mode, roster, loads, inhibited, detail = self._pick
         # No dict and no list: only tuples are let go of by the collector.
-        detail = tuple(chain.from_iterable(self._detail.items()))
-        return (parent, later, array("q", self._loads).tobytes(), detail, *_values(self))
+        flat = tuple(chain.from_iterable(detail.items())) if detail else ()
+        return (parent, later, mode, roster, loads, inhibited, flat, *_values(self))
 
     @classmethod
     def unpack(cls, packed: Sequence[Any], hops: Sequence[Hop]) -> Hop:
         """Make the hop again, below one of `hops`."""
-        parent, later, loads, detail, *values = packed
+        parent, later, mode, roster, loads, inhibited, flat, *values = packed
         hop = cls(None if parent is None else hops[parent], "", "")
         for name, value in zip(_FIELDS, values, strict=True):
             setattr(hop, name, value)
         hop._later_ns = None if later is None else array("q", later)
-        hop._loads = tuple(array("q", loads))
-        hop._detail = dict(zip(detail[::2], detail[1::2], strict=True))
+        hop._pick = (mode, roster, loads, inhibited, dict(zip(flat[::2], flat[1::2], strict=True)))
         return hop
 
     @property
@@ -167,7 +164,7 @@ class Hop:
         return f"<Hop {self.service}.{self.endpoint} on {self.worker or '?'}: {self.items} items, {self.outcome}>"
 
 
-_FIELDS = tuple(name for name in Hop.__slots__ if name not in ("parent", "_later_ns", "_loads", "_detail"))
+_FIELDS = tuple(name for name in Hop.__slots__ if name not in ("parent", "_later_ns", "_pick"))
 _values = attrgetter(*_FIELDS)
-PACKED = len(_FIELDS) + 4
+PACKED = len(_FIELDS) + 7
 """Values in a packed hop."""

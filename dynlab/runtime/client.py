@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ("LocalClient",)
 
 
-def _says_dead(error: BaseException | None, instance_id: int) -> bool:
+def _says_dead(error: BaseException, instance_id: int) -> bool:
     """True if the error says that this very worker is gone, and not one that it had called itself."""
     return isinstance(error, WorkerUnavailableError | StreamIncompleteError) and error.instance_id == instance_id
 
@@ -164,31 +164,17 @@ class LocalClient:
         parent = context if context is not None else current_context.get()
         if parent is None:
             parent = Context(self._runtime.next_request_id())
+        request_id = parent.id()
         if parent.trace is None:
-            parent.trace = self._runtime.planes.traces.begin(parent.id())
-        envelope = Envelope(self.endpoint, parent.id(), to_wire(request))
-        attempts_left = 0 if direct else self._runtime.planes.migration_limit
-
-        def resend(reply: Reply, error: BaseException) -> bool:
-            """Try another worker after one died with nothing sent (Dynamo: `migration.rs`)."""
-            nonlocal attempts_left
-            while attempts_left > 0 and reply.instance_id is not None and _says_dead(error, reply.instance_id):
-                attempts_left -= 1
-                try:
-                    self._dispatch(picker, envelope, reply, parent, direct)
-                    return True
-                except WorkerUnavailableError as again:
-                    error = again
-                except Exception:
-                    return False  # nobody left: the reader gets the error of the worker that died
-            return False
-
-        reply = Reply(self._home, parent, resend)
-        if not parent.is_stopped():
+            parent.trace = self._runtime.planes.traces.begin(request_id)
+        envelope = Envelope(self.endpoint, request_id, to_wire(request))
+        tries_left = 0 if direct else self._runtime.planes.migration_limit
+        reply = Reply(self._home, parent, self, envelope, picker, direct, tries_left)
+        if not parent.stopped:
             try:
-                self._dispatch(picker, envelope, reply, parent, direct)
+                self._dispatch(reply)
             except WorkerUnavailableError as error:
-                if not resend(reply, error):
+                if not self.resend(reply, error):
                     reply.close()
                     raise
             except BaseException:
@@ -196,32 +182,45 @@ class LocalClient:
                 raise
         return ResponseStream(reply, annotated)
 
-    def _dispatch(self, picker: Picker, envelope: Envelope, reply: Reply, parent: Context, direct: bool) -> None:
+    def resend(self, reply: Reply, error: BaseException) -> bool:
+        """Try another worker after one died with nothing sent (Dynamo: `migration.rs`)."""
+        while reply.tries_left > 0 and reply.instance is not None and _says_dead(error, reply.instance.instance_id):
+            reply.tries_left -= 1
+            try:
+                self._dispatch(reply)
+                return True
+            except WorkerUnavailableError as again:
+                error = again
+            except Exception:
+                return False  # nobody left: the reader gets the error of the worker that died
+        return False
+
+    def settle(self, instance: Instance, error: BaseException | None) -> None:
+        """Count a request as ended, and skip an instance that died of it."""
+        self._table.release(instance)
+        if error is not None and _says_dead(error, instance.instance_id):
+            self._table.report_down(instance)
+
+    def _dispatch(self, reply: Reply) -> None:
         """Pick an instance and hand it the request."""
-        trace = parent.trace
+        trace = reply.context.trace
         assert trace is not None
-        hop = trace.hop(parent.hop, self.endpoint.component, self.endpoint.name)
+        hop = trace.hop(reply.context.hop, self.endpoint.component, self.endpoint.name)
         try:
-            registration, instance = self._table.select(picker, envelope, hop, direct=direct)
+            server, instance = self._table.select(reply.picker, reply.envelope, hop, direct=reply.direct)
         except BaseException as error:
             hop.ended(type(error).__name__)
             raise
-
-        def settle(error: BaseException | None) -> None:
-            self._table.release(instance)
-            if _says_dead(error, instance.instance_id):
-                self._table.report_down(instance)
-
-        call = Call(envelope, reply, trace, hop)
+        call = Call(reply.envelope, reply, trace, hop, server.home)
         try:
-            registration.server.submit(call)
+            server.submit(call)
         except WorkerUnavailableError as error:
             hop.ended(type(error).__name__)
-            reply.instance_id = instance.instance_id
-            settle(error)
+            reply.instance = instance
+            self.settle(instance, error)
             raise
         # After the call was taken: its items are posted to this loop, which is busy here until then.
-        reply.attach(call, registration.server, settle)
+        reply.attach(call, instance)
 
     def _hint(self) -> str:
         """Say what is served, when the endpoint's name may simply be misspelt."""

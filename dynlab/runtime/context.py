@@ -23,12 +23,12 @@ class Context:
     the caller hangs up, they end too. (In Dynamo only the calls that are passed `context=` are linked.)
     """
 
-    __slots__ = ("_id", "_on_stop", "_stopped", "hop", "metadata", "trace")
+    __slots__ = ("_id", "_metadata", "_on_stop", "hop", "stopped", "trace")
 
     def __init__(self, id: str | None = None, metadata: Mapping[str, Any] | None = None) -> None:
         self._id = id if id is not None else f"r-{next(_ids)}"
-        self.metadata = dict(metadata or {})
-        self._stopped = False
+        self._metadata = dict(metadata) if metadata else None
+        self.stopped = False
         self._on_stop: dict[object, Callable[[], None]] | None = None
         self.trace: RequestTrace | None = None
         self.hop: Hop | None = None
@@ -36,9 +36,16 @@ class Context:
     def id(self) -> str:
         return self._id
 
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What was given along with the request."""
+        if self._metadata is None:
+            self._metadata = {}
+        return self._metadata
+
     def is_stopped(self) -> bool:
         """True once the caller hung up or `stop_generating()` was called: stop working."""
-        return self._stopped
+        return self.stopped
 
     def is_killed(self) -> bool:
         """Always False, as in Dynamo's Python binding, which has no way to kill a request."""
@@ -46,16 +53,17 @@ class Context:
 
     def stop_generating(self) -> None:
         """End the answer: streams opened under this context end silently, and their workers are told."""
-        if self._stopped:
+        if self.stopped:
             return
-        self._stopped = True
+        self.stopped = True
         waiting, self._on_stop = self._on_stop, None
-        for stop in list((waiting or {}).values()):
-            stop()
+        if waiting:
+            for stop in list(waiting.values()):
+                stop()
 
     async def async_killed_or_stopped(self) -> bool:
         """Wait until the answer is no longer wanted, then return True."""
-        if not self._stopped:
+        if not self.stopped:
             stopped = asyncio.get_running_loop().create_future()
             self.on_stop(stopped, lambda: None if stopped.done() else stopped.set_result(None))
             try:
@@ -66,7 +74,7 @@ class Context:
 
     def on_stop(self, key: object, stop: Callable[[], None]) -> None:
         """Call `stop` when the request is stopped; at once if it already is."""
-        if self._stopped:
+        if self.stopped:
             stop()
         elif self._on_stop is None:
             self._on_stop = {key: stop}

@@ -64,7 +64,7 @@ class Discovery:
         self._ids = itertools.count(FIRST_ID)
         self._table: dict[EndpointId, dict[int, Registration]] = {}
         self._lapsing: list[Lease] = []
-        self._watchers: dict[object, tuple[Mailbox, Callable[[None], None]]] = {}
+        self._watchers: dict[object, tuple[Mailbox, Callable[[], None]]] = {}
 
     def grant(self) -> Lease:
         """Give a new instance its lease."""
@@ -121,7 +121,7 @@ class Discovery:
         changed = asyncio.Event()
         key = object()
         with self._lock:
-            self._watchers[key] = (Mailbox.here(), lambda _: changed.set())
+            self._watchers[key] = (Mailbox.here(), changed.set)
         try:
             seen: list[Registration] | None = None
             while True:
@@ -169,6 +169,6 @@ class Discovery:
         self._notify()
 
     def _notify(self) -> None:
-        watchers: Sequence[tuple[Mailbox, Callable[[None], None]]] = list(self._watchers.values())
+        watchers: Sequence[tuple[Mailbox, Callable[[], None]]] = list(self._watchers.values())
         for mailbox, notify in watchers:
-            mailbox.post(notify, None)
+            mailbox.post(notify)

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import math
 import threading
+from typing import TYPE_CHECKING
 
 from dynlab.errors import NoInstancesError
 from dynlab.hop import Hop, Roster
 from dynlab.protocols import EndpointId, Envelope, Instance
 from dynlab.routing.modes import Picker
-from dynlab.runtime.discovery import Discovery, Registration
+from dynlab.runtime.discovery import Discovery
+
+if TYPE_CHECKING:
+    from dynlab.runtime.request_plane import EndpointServer
 
 __all__ = ("INHIBITED_S", "InstanceTable")
 
@@ -31,14 +35,14 @@ class InstanceTable:
         # Reentrant, because it is held while a reader's pick function runs, and that may look at the client.
         self._lock = threading.RLock()
         self._version = -1
-        self._registrations: dict[int, Registration] = {}
+        self._servers: dict[int, EndpointServer] = {}
         self._instances: tuple[Instance, ...] = ()
         self._roster: Roster = ()
         self._inhibited: dict[int, float] = {}
 
     def select(
         self, picker: Picker, request: Envelope, hop: Hop, *, direct: bool = False
-    ) -> tuple[Registration, Instance]:
+    ) -> tuple[EndpointServer, Instance]:
         """Pick an instance and count the request as in flight there; the hop keeps what was seen.
 
         A failed instance is skipped, but not by a direct call, which names its instance itself.
@@ -47,20 +51,19 @@ class InstanceTable:
             NoInstancesError: if nobody is listed, or all who are have just failed.
         """
         with self._lock:
-            instances = self._refresh()
-            inhibited = self._still_inhibited()
-            eligible = (
-                instances
-                if direct or not inhibited
-                else tuple(instance for instance in instances if instance.instance_id not in inhibited)
-            )
+            instances = eligible = self._refresh()
+            inhibited = self._still_inhibited() if self._inhibited else ()
+            if inhibited and not direct:
+                eligible = tuple(instance for instance in instances if instance.instance_id not in inhibited)
             if not eligible:
                 raise NoInstancesError(self._endpoint, sorted(inhibited))
             chosen, detail = picker.pick(request, eligible)
-            loads = tuple([instance.active_requests for instance in instances])
-            hop.picked(picker.mode, chosen, self._roster, loads, tuple(inhibited), detail)
+            seen = [instance.active_requests for instance in instances]
+            # Bytes are the smallest record of a load, and nothing that the garbage collector would visit.
+            loads = bytes(seen) if max(seen) < 256 else tuple(seen)
+            hop.picked(picker.mode, chosen, self._roster, loads, inhibited, detail)
             chosen.active_requests += 1
-            return self._registrations[chosen.instance_id], chosen
+            return self._servers[chosen.instance_id], chosen
 
     def release(self, instance: Instance) -> None:
         """A request sent there has ended."""
@@ -83,18 +86,16 @@ class InstanceTable:
         version = self._discovery.current_version()
         if version != self._version:
             known = {instance.instance_id: instance for instance in self._instances}
+            registrations = self._discovery.instances(self._endpoint)
             self._version = version
-            self._registrations = {r.instance_id: r for r in self._discovery.instances(self._endpoint)}
+            self._servers = {r.instance_id: r.server for r in registrations}
             self._instances = tuple(
-                known.get(instance_id) or Instance(self._endpoint, instance_id, registration.worker)
-                for instance_id, registration in self._registrations.items()
+                known.get(r.instance_id) or Instance(self._endpoint, r.instance_id, r.worker) for r in registrations
             )
             self._roster = tuple((instance.instance_id, instance.worker) for instance in self._instances)
         return self._instances
 
-    def _still_inhibited(self) -> frozenset[int]:
-        if not self._inhibited:
-            return frozenset()
+    def _still_inhibited(self) -> tuple[int, ...]:
         now = self._discovery.clock.now()
         self._inhibited = {instance_id: until for instance_id, until in self._inhibited.items() if until > now}
-        return frozenset(self._inhibited)
+        return tuple(self._inhibited)

@@ -35,7 +35,7 @@ class Mailbox:
         # A weak reference, or the entry in `_known` would keep its own key alive.
         self._loop = weakref.ref(loop)
         self._context = context
-        self._queue: deque[tuple[Callable[[Any], None], Any]] = deque()
+        self._queue: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._awake = False
 
     @classmethod
@@ -58,8 +58,8 @@ class Mailbox:
         with cls._known_lock:
             cls._known.pop(loop, None)
 
-    def post(self, deliver: Callable[[Any], None], message: Any) -> bool:
-        """Have `deliver(message)` called on the loop; False if the loop is closed and never will.
+    def post(self, deliver: Callable[..., None], *message: Any) -> bool:
+        """Have `deliver(*message)` called on the loop; False if the loop is closed and never will.
 
         Callable from any thread. Messages of one sender arrive in the order they were posted.
         """
@@ -87,7 +87,7 @@ class Mailbox:
         for _ in range(len(queue)):
             deliver, message = queue.popleft()
             try:
-                deliver(message)
+                deliver(*message)
             except Exception as exc:  # the messages behind it must still arrive
                 asyncio.get_running_loop().call_exception_handler({"message": "delivery failed", "exception": exc})
 

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from dynlab.protocols import Annotated, Wire, from_wire
+from dynlab.protocols import Annotated, Envelope, Instance, Wire, from_wire
+from dynlab.routing.modes import Picker
 from dynlab.runtime.context import Context
 from dynlab.runtime.loops import Mailbox
 
 if TYPE_CHECKING:
-    from dynlab.runtime.request_plane import Call, EndpointServer
+    from dynlab.runtime.request_plane import Call
 
-__all__ = ("WINDOW", "Reply", "ResponseStream")
+__all__ = ("WINDOW", "Reply", "ResponseStream", "Sender")
 
 WINDOW = 64
 """Items that may be under way between a worker and its reader."""
+
+End: TypeAlias = BaseException | type[StopAsyncIteration]
+
+
+class Sender(Protocol):
+    """Who sent the request, and is told how it went."""
+
+    def settle(self, instance: Instance, error: BaseException | None) -> None:
+        """The request sent to this instance has ended."""
+
+    def resend(self, reply: Reply, error: BaseException) -> bool:
+        """Send a request that failed with nothing answered once more; False if that will not be."""
 
 
 class Reply:
@@ -29,95 +41,110 @@ class Reply:
 
     __slots__ = (
         "_call",
-        "_end",
-        "_items",
-        "_resend",
-        "_server",
-        "_settle",
+        "_sender",
         "_taken",
         "_waiter",
         "context",
+        "direct",
+        "end",
+        "envelope",
         "home",
-        "instance_id",
+        "instance",
+        "is_over",
+        "items",
+        "picker",
+        "tries_left",
     )
 
-    def __init__(self, home: Mailbox, context: Context | None, resend: Callable[[Reply, BaseException], bool]) -> None:
+    def __init__(
+        self,
+        home: Mailbox,
+        context: Context,
+        sender: Sender,
+        envelope: Envelope,
+        picker: Picker,
+        direct: bool,
+        tries_left: int,
+    ) -> None:
         self.home = home
         self.context = context
-        self._resend = resend
-        self._items: deque[Wire] = deque()
+        self.envelope = envelope
+        self.picker = picker
+        self.direct = direct
+        self.tries_left = tries_left
+        self.items: deque[Wire] = deque()
+        self.end: End | None = None
+        self.is_over = False  # the reader has seen the end, or has hung up
+        self.instance: Instance | None = None
+        self._sender = sender
         self._taken = 0
-        self._end: BaseException | type[StopAsyncIteration] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._call: Call | None = None
-        self._server: Mailbox | None = None
-        self._settle: Callable[[BaseException | None], None] | None = None
-        self.instance_id: int | None = None
-        if context is not None:
-            context.on_stop(self, self.close)
+        context.on_stop(self, self.close)
 
-    @property
-    def is_open(self) -> bool:
-        return self._end is None
+    def attach(self, call: Call, instance: Instance) -> None:
+        """Take the answer from this call."""
+        self._call, self.instance = call, instance
 
-    def attach(self, call: Call, server: EndpointServer, settle: Callable[[BaseException | None], None]) -> None:
-        """Take the answer from this call; `settle` is told once how it ended."""
-        self.instance_id = server.instance_id
-        self._call, self._server, self._settle = call, server.home, settle
-
-    def deliver(self, message: tuple[Call, Wire]) -> None:
+    def deliver(self, call: Call, wire: Wire) -> None:
         """An item came."""
-        call, wire = message
         if call is self._call:
-            self._items.append(wire)
+            self.items.append(wire)
             self._wake()
 
-    def finish(self, message: tuple[Call, BaseException | None]) -> None:
+    def finish(self, call: Call, error: BaseException | None) -> None:
         """The worker is done, or dead. A request that has yielded nothing may be sent again elsewhere."""
-        call, error = message
         if call is not self._call:
             return
-        self._settled(error)
-        untouched = not self._items and not self._taken
-        if error is not None and untouched and self._resend(self, error):
+        self._settle(error)
+        if error is None:
+            self.end = StopAsyncIteration
+        elif self.items or self._taken or not self._sender.resend(self, error):
+            self.end = error
+        else:
             return
-        self._close(StopAsyncIteration if error is None else error)
+        self._wake()
 
     def close(self) -> None:
         """Hang up: the worker is told, unread items are dropped, a waiting reader sees the end."""
-        if self._end is None:
-            if self._call is not None and self._server is not None:
-                self._server.post(self._call.stop, None)
-            self._items.clear()
-            self._settled(None)
-            self._close(StopAsyncIteration)
-
-    async def next(self) -> Wire:
-        """Take the next item, waiting for it; errors come after the items that were sent before them."""
-        while not self._items:
-            if self._end is not None:
-                # Raised once: whoever reads on sees a plain end, as with any iterator.
-                end, self._end = self._end, StopAsyncIteration
-                raise end
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-        self._taken += 1
-        if self._taken % (WINDOW // 2) == 0 and self._end is None:
-            assert self._call is not None and self._server is not None
-            self._server.post(self._call.grant, WINDOW // 2)
-        return self._items.popleft()
-
-    def _close(self, end: BaseException | type[StopAsyncIteration]) -> None:
-        self._end = end
-        self._call = self._server = None
-        if self.context is not None:
-            self.context.forget(self)
+        if self.is_over:
+            return
+        if self._call is not None:
+            self._call.home.post(self._call.stop)
+            self._settle(None)
+        self.items.clear()
+        self.end = StopAsyncIteration
+        self._over()
         self._wake()
 
-    def _settled(self, error: BaseException | None) -> None:
-        settle, self._settle = self._settle, None
-        if settle is not None:
-            settle(error)
+    def take(self) -> Wire:
+        """Take the next of the items that have come."""
+        self._taken += 1
+        if self._taken % (WINDOW // 2) == 0 and self._call is not None:
+            self._call.home.post(self._call.grant, WINDOW // 2)
+        return self.items.popleft()
+
+    def take_end(self) -> End:
+        """Take the end, to be raised once: whoever reads on sees a plain end, as with any iterator."""
+        end, self.end = self.end, StopAsyncIteration
+        assert end is not None
+        if not self.is_over:
+            self._over()
+        return end
+
+    def more(self) -> asyncio.Future[None]:
+        """Return what is done once something comes."""
+        self._waiter = waiter = asyncio.get_running_loop().create_future()
+        return waiter
+
+    def _over(self) -> None:
+        self.is_over = True
+        self.context.forget(self)
+
+    def _settle(self, error: BaseException | None) -> None:
+        self._call = None
+        assert self.instance is not None
+        self._sender.settle(self.instance, error)
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -140,15 +167,21 @@ class ResponseStream:
         return self
 
     async def __anext__(self) -> Any:
-        wire = await self._reply.next()
+        reply = self._reply
+        # Errors come after the items that were sent before them.
+        while not reply.items:
+            if reply.end is not None:
+                raise reply.take_end()
+            await reply.more()
+        wire = reply.take()
         return Annotated(wire) if self._annotated else from_wire(wire)
 
     async def aclose(self) -> None:
-        """Hang up; does nothing when the answer has ended."""
+        """Hang up: what was not read is dropped."""
         self._reply.close()
 
     def __del__(self) -> None:
         # May run on any thread, wherever the last reference went or the collector ran.
         reply = self._reply
-        if reply.is_open:
-            reply.home.post(lambda _: reply.close(), None)
+        if not reply.is_over:
+            reply.home.post(reply.close)

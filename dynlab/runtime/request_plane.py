@@ -29,10 +29,11 @@ Handler: TypeAlias = Callable[[Any, Context], AsyncGenerator[Any, None]]
 class Call:
     """One request at a worker. Made by the caller; from `EndpointServer.submit` on it lives on the worker's loop."""
 
-    __slots__ = ("_more", "context", "credit", "envelope", "hop", "reply", "trace")
+    __slots__ = ("_more", "context", "credit", "envelope", "home", "hop", "reply", "trace")
 
-    def __init__(self, envelope: Envelope, reply: Reply, trace: RequestTrace, hop: Hop) -> None:
+    def __init__(self, envelope: Envelope, reply: Reply, trace: RequestTrace, hop: Hop, home: Mailbox) -> None:
         self.envelope = envelope
+        self.home = home
         self.reply = reply
         self.trace = trace
         self.hop = hop
@@ -45,7 +46,7 @@ class Call:
         self.credit += items
         self._wake()
 
-    def stop(self, _: None = None) -> None:
+    def stop(self) -> None:
         """The reader hung up."""
         if self.context is not None:
             self.context.stop_generating()
@@ -58,18 +59,18 @@ class Call:
     def send(self, wire: Wire) -> bool:
         """Give one item to the reader; False when the window is full now: await `window` before the next."""
         self.credit -= 1
-        self.reply.home.post(self.reply.deliver, (self, wire))
+        self.reply.home.post(self.reply.deliver, self, wire)
         return self.credit > 0
 
     async def window(self, context: Context) -> None:
         """Wait until the reader, a whole window behind, has caught up by half or has hung up."""
-        while self.credit <= 0 and not context.is_stopped():
+        while self.credit <= 0 and not context.stopped:
             self._more = asyncio.get_running_loop().create_future()
             await self._more
 
     def end(self, error: BaseException | None) -> None:
         """Close the answer; callable from any thread."""
-        self.reply.home.post(self.reply.finish, (self, error))
+        self.reply.home.post(self.reply.finish, self, error)
 
 
 class EndpointServer:
@@ -119,7 +120,7 @@ class EndpointServer:
         self._idle = asyncio.Event()
         self._hurried = hurry
         for call, task in list(self._calls.items()):
-            if task is not None and (hurry or (call.context is not None and call.context.is_stopped())):
+            if task is not None and (hurry or (call.context is not None and call.context.stopped)):
                 # A task that is cancelled before its first step never takes it: then the call is given up here.
                 task.add_done_callback(lambda _, call=call: self._give_up(call))  # type: ignore[misc]
                 task.cancel()
@@ -154,16 +155,19 @@ class EndpointServer:
         hop.started(self._thread)
         error: BaseException | None = None
         try:
-            if not context.is_stopped() and not self._dead:
+            if not context.stopped and not self._dead:
                 items = self._handler(from_wire(call.envelope.wire), context)
                 try:
                     async for item in items:
                         hop.item()
                         if not call.send(to_wire(item)):
                             await call.window(context)
-                        if context.is_stopped():
+                        if context.stopped:
                             break
-                finally:
+                except BaseException:
+                    await items.aclose()
+                    raise
+                if context.stopped:  # else it has come to its end by itself, and has nothing to close
                     await items.aclose()
         except asyncio.CancelledError:
             # A handler that is cancelled while its worker leaves did not do so itself.
@@ -183,7 +187,7 @@ class EndpointServer:
                 return  # `die` has told the caller
             # `die` is at work just now, and may not have found this call any more.
             error = StreamIncompleteError(self.endpoint, self.instance_id, hop.items)
-        hop.ended("stopped" if context.is_stopped() else type(error).__name__ if error else "ok")
+        hop.ended("stopped" if context.stopped else type(error).__name__ if error else "ok")
         context.stop_generating()  # what the handler left open below ends too
         call.end(error)
 

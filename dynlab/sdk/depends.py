@@ -47,7 +47,7 @@ class DynamoClient:
 
     def __init__(self, service: DynamoService) -> None:
         self._service = service
-        self._clients: dict[str, Client] = {}
+        self.made: dict[str, Client] = {}
 
     def __getattr__(self, name: str) -> Callable[[Any], DependencyStream]:
         if name.startswith("__"):
@@ -59,15 +59,16 @@ class DynamoClient:
         def call(request: Any) -> DependencyStream:
             return DependencyStream(self, name, request)
 
+        vars(self)[name] = call  # found without this method from now on
         return call
 
     async def get_endpoint(self, name: str) -> Client:
         """Return the client of one endpoint, made on first use."""
-        client = self._clients.get(name)
+        client = self.made.get(name)
         if client is None:
             endpoint = EndpointId(*self._service.dynamo_address(), name)
             path = f"{endpoint.namespace}.{endpoint.component}.{endpoint.name}"
-            client = self._clients[name] = await dynamo_context["runtime"].endpoint(path).client()
+            client = self.made[name] = await dynamo_context["runtime"].endpoint(path).client()
         return client
 
     def __repr__(self) -> str:
@@ -90,7 +91,7 @@ class DependencyStream:
         return self._first() if self._stream is None else self._stream.__anext__()
 
     async def _first(self) -> Any:
-        client = await self._client.get_endpoint(self._name)
+        client = self._client.made.get(self._name) or await self._client.get_endpoint(self._name)
         self._stream = await client.generate(self._request, annotated=False)
         return await self._stream.__anext__()
 

@@ -186,9 +186,12 @@ def _hints(method: Callable[..., Any], *, include_extras: bool = False) -> dict[
         ) from None
 
 
+_TEXT = (str, bytes)
+
+
 def _parse(model: type[BaseModel], request: Any) -> BaseModel:
     """Read a request as Dynamo does: JSON text or a dict; anything else is the caller's mistake."""
-    if isinstance(request, str | bytes):
+    if isinstance(request, _TEXT):
         return model.model_validate_json(request)
     if isinstance(request, dict):
         return model.model_validate(request)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -29,14 +29,13 @@ class GraphApp(FastAPI):
         for status in (404, 405):
             self.add_exception_handler(status, self._nothing_here)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         # Middleware that a reader added must see every request; without any, the route is called directly.
         if scope["type"] == "http" and scope["method"] == "POST" and not self.user_middleware:
             route = self.api_routes.get(scope["path"])
             if route is not None:
-                await route(scope, receive, send)
-                return
-        await super().__call__(scope, receive, send)
+                return route(scope, receive, send)
+        return super().__call__(scope, receive, send)
 
     def close(self) -> None:
         """End all answers under way; runs on the app's loop."""

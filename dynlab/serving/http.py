@@ -11,7 +11,8 @@ import asyncio
 import inspect
 import itertools
 import json
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Set
 from typing import Any
 
 from fastapi import Response
@@ -60,6 +61,7 @@ class ApiRoute:
         self._traces = traces
         self._numbers = itertools.count(1)
         self._active: set[Context] = set()
+        self._watch = _HangUpWatch(self._active)
         self._closing = False
 
     @property
@@ -85,14 +87,14 @@ class ApiRoute:
             return  # the client left in the middle of its body
         context = self._begin(headers, arguments)
         self._active.add(context)
-        watch = _HangUpWatch(receive, context)
+        self._watch.begin(receive, context)
         try:
             await self._answer(
                 arguments, context, b"text/event-stream" in headers.get(b"accept", b""), scope, receive, send
             )
         finally:
-            watch.cancel()
             self._active.discard(context)
+            self._watch.end(context)
             context.stop_generating()
 
     def _begin(self, headers: dict[bytes, bytes], arguments: dict[str, Any]) -> Context:
@@ -122,9 +124,9 @@ class ApiRoute:
                 return
             items = self.method(**arguments)
             try:
-                while not context.is_stopped():
+                while not context.stopped:
                     item = await await_or_first(items.__anext__(), out.flush)
-                    if context.is_stopped():
+                    if context.stopped:
                         break
                     frame = event_frame(item_text(item)) if events else raw_chunk(item_text(item))
                     hop.item()
@@ -132,11 +134,13 @@ class ApiRoute:
                         await out.flush()
             except StopAsyncIteration:
                 pass
-            finally:
+            except BaseException:
                 await items.aclose()
-            if self._closing and context.is_stopped():
-                raise DeploymentError("The deployment was closed before the answer was complete. Serve it again.")
-            if context.is_stopped():
+                raise
+            if context.stopped:
+                await items.aclose()
+                if self._closing:
+                    raise DeploymentError("The deployment was closed before the answer was complete. Serve it again.")
                 outcome = "stopped"
             else:
                 await out.end()
@@ -206,26 +210,44 @@ async def _fail(error: Exception, out: _Output) -> None:
 
 
 class _HangUpWatch:
-    """Tells the context when the client leaves; sleeps first, for most answers are over before that."""
+    """Tells a request when its client leaves; looks only after those that take long, with one timer for all."""
 
-    def __init__(self, receive: Receive, context: Context) -> None:
-        self._receive = receive
-        self._context = context
-        self._task: asyncio.Task[None] | None = None
-        self._timer = asyncio.get_running_loop().call_later(HANG_UP_AFTER_S, self._begin)
+    def __init__(self, active: Set[Context]) -> None:
+        self._active = active
+        self._young: deque[tuple[float, Receive, Context]] = deque()
+        self._looking = False
+        self._tasks: dict[Context, asyncio.Task[None]] = {}
 
-    def _begin(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._watch())
+    def begin(self, receive: Receive, context: Context) -> None:
+        """A request has come."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + HANG_UP_AFTER_S
+        self._young.append((due, receive, context))
+        if not self._looking:
+            self._looking = True
+            loop.call_at(due, self._look)
 
-    async def _watch(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
+    def end(self, context: Context) -> None:
+        """It is answered."""
+        if self._tasks:
+            task = self._tasks.pop(context, None)
+            if task is not None:
+                task.cancel()
+
+    def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._young and self._young[0][0] <= loop.time():
+            _, receive, context = self._young.popleft()
+            if context in self._active:
+                self._tasks[context] = loop.create_task(self._watch(receive, context))
+        self._looking = bool(self._young)
+        if self._young:
+            loop.call_at(self._young[0][0], self._look)
+
+    async def _watch(self, receive: Receive, context: Context) -> None:
+        while (await receive())["type"] != "http.disconnect":
             pass
-        self._context.stop_generating()
-
-    def cancel(self) -> None:
-        self._timer.cancel()
-        if self._task is not None:
-            self._task.cancel()
+        context.stop_generating()
 
 
 async def _reply(send: Send, status: int, content: Any) -> None:

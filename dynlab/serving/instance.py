@@ -87,7 +87,7 @@ class ServiceInstance:
         self.runtime.die()
         server = self._server
         if server is not None:
-            self.thread.mailbox.post(lambda _: server.drop(), None)
+            self.thread.mailbox.post(server.drop)
         self.thread.stop()
 
     def stop_thread(self) -> None:
