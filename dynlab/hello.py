@@ -12,7 +12,7 @@ from dynlab.errors import DynlabError
 from dynlab.hello_world import Frontend
 from dynlab.routing.modes import RouterMode
 from dynlab.serving.deployment import Deployment, serve
-from dynlab.tracing import TraceLog
+from dynlab.trace_log import TraceLog
 
 __all__ = ("hello",)
 

@@ -111,6 +111,21 @@ class Hop:
         self._later_ns = array("q", times[1:]) if len(times) > 1 else None
 
     @property
+    def mode(self) -> str | None:
+        """The rule that picked, without building the whole decision; None where nobody picked."""
+        return self._pick[0]
+
+    @property
+    def roster(self) -> Roster:
+        """Who was listed at the pick."""
+        return self._pick[1]
+
+    @property
+    def inhibited(self) -> tuple[int, ...]:
+        """The ids of those listed who could not be chosen."""
+        return self._pick[3]
+
+    @property
     def decision(self) -> RoutingDecision | None:
         """Why this instance: None for a hop that nobody picked, such as the Frontend."""
         mode, roster, loads, inhibited, detail = self._pick

@@ -10,7 +10,8 @@ from typing import Any
 from dynlab.errors import TraceFileError
 from dynlab.hop import Hop
 from dynlab.protocols import Candidate, RoutingDecision
-from dynlab.tracing import RequestTrace, TraceLog, TraceT
+from dynlab.trace_log import TraceLog, TraceT
+from dynlab.tracing import RequestTrace
 
 __all__ = ("read_traces", "write_chrome", "write_jsonl")
 

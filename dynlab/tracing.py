@@ -6,21 +6,17 @@ All times are `clock.now_ns`: one monotonic clock for all threads of the process
 
 from __future__ import annotations
 
-import threading
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Generic, Self, TypeAlias, TypeVar
+from typing import Any, Self, TypeAlias
 
-from dynlab.errors import TraceNotFoundError
 from dynlab.hop import PACKED, Hop
 from dynlab.protocols import RoutingDecision
 
-__all__ = ("RequestTrace", "TraceEvent", "TraceLog")
+__all__ = ("PackedTrace", "RequestTrace", "TraceEvent")
 
-OPEN = 256
-"""So many of the newest traces stay as they are; older ones that are over are packed."""
+PackedTrace: TypeAlias = tuple[Any, ...]
+"""A trace that is over, as one flat tuple of numbers and words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +36,11 @@ class TraceEvent:
 class RequestTrace:
     """All that is known of one request: its hops in the order in which they began."""
 
-    __slots__ = ("answered_ns", "hops", "request_id", "sent_ns")
+    __slots__ = ("answered_ns", "hops", "number", "request_id", "sent_ns")
 
     def __init__(self, request_id: str) -> None:
         self.request_id = request_id
+        self.number = -1  # its place in the log that began it
         self.hops: list[Hop] = []
         self.sent_ns = 0  # set when dynlab itself asked over HTTP; 0 for curl
         self.answered_ns = 0
@@ -150,154 +147,3 @@ class RequestTrace:
             f"<RequestTrace {self.request_id!r}: {len(self.hops)} hops, {self.outcome}, {self.duration_ms:.2f} ms"
             f"{f', answered by {by.worker}' if by else ''}>"
         )
-
-
-PackedTrace: TypeAlias = tuple[Any, ...]
-TraceT = TypeVar("TraceT", bound=RequestTrace)
-
-
-class TraceLog(Generic[TraceT]):
-    """The newest `max_requests` traces, oldest first; `seed` is what the run was seeded with. Safe from any thread.
-
-    A trace that is over is packed some requests later; what one gets from the log then is a copy.
-    """
-
-    def __init__(
-        self,
-        traces: Iterable[TraceT] = (),
-        *,
-        make: Callable[[str], TraceT] = RequestTrace,  # type: ignore[assignment]
-        max_requests: int = 10_000,
-        seed: int | None = None,
-    ) -> None:
-        if max_requests < 1:
-            raise ValueError(f"max_requests={max_requests} must be at least 1.")
-        self.seed = seed
-        self.max_requests = max_requests
-        self._make = make
-        self._lock = threading.Lock()
-        self._traces: deque[TraceT | PackedTrace] = deque()
-        self._by_id: dict[str, TraceT | PackedTrace] = {}
-        self._late: dict[str, tuple[int, int]] = {}
-        for trace in traces:
-            self._add(trace)
-
-    def begin(self, request_id: str) -> TraceT:
-        """Open the trace of a new request; the oldest one leaves a full log."""
-        trace = self._make(request_id)
-        self._add(trace)
-        return trace
-
-    def _add(self, trace: TraceT) -> None:
-        with self._lock:
-            self._traces.append(trace)
-            self._by_id[trace.request_id] = trace
-            if len(self._traces) > OPEN:
-                self._pack(-OPEN - 1)
-            if len(self._traces) > self.max_requests:
-                oldest = self._traces.popleft()
-                request_id = oldest[0] if isinstance(oldest, tuple) else oldest.request_id
-                if self._by_id.get(request_id) is oldest:
-                    del self._by_id[request_id]
-                    self._late.pop(request_id, None)
-
-    def _pack(self, place: int) -> None:
-        trace = self._traces[place]
-        if not isinstance(trace, tuple) and trace.is_over:
-            packed = self._traces[place] = trace.pack()
-            if self._by_id.get(trace.request_id) is trace:
-                self._by_id[trace.request_id] = packed
-
-    def _unpacked(self, entry: TraceT | PackedTrace) -> TraceT:
-        if not isinstance(entry, tuple):
-            return entry
-        trace = self._make(entry[0]).restore(entry)
-        if entry[0] in self._late:
-            trace.sent_ns, trace.answered_ns = self._late[entry[0]]
-        return trace
-
-    def stamp(self, request_id: str, sent_ns: int, answered_ns: int) -> None:
-        """Add the client's own times to a trace, unless it has left the log."""
-        with self._lock:
-            entry = self._by_id.get(request_id)
-            if isinstance(entry, tuple):
-                self._late[request_id] = (sent_ns, answered_ns)
-            elif entry is not None:
-                entry.sent_ns, entry.answered_ns = sent_ns, answered_ns
-
-    def __getitem__(self, request_id: str) -> TraceT:
-        """Return the newest trace of that id.
-
-        Raises:
-            TraceNotFoundError: if none is kept.
-        """
-        with self._lock:
-            found = self._by_id.get(request_id)
-            if found is None:
-                raise TraceNotFoundError(request_id, list(self._by_id), len(self._traces))
-            return self._unpacked(found)
-
-    def __contains__(self, request_id: object) -> bool:
-        return request_id in self._by_id
-
-    def __iter__(self) -> Iterator[TraceT]:
-        with self._lock:
-            return iter([self._unpacked(entry) for entry in self._traces])
-
-    def __len__(self) -> int:
-        return len(self._traces)
-
-    @property
-    def last(self) -> TraceT:
-        """The request that began last."""
-        with self._lock:
-            if self._traces:
-                return self._unpacked(self._traces[-1])
-        raise TraceNotFoundError("last", [], 0)
-
-    def tail(self, n: int) -> list[TraceT]:
-        """Return the newest `n` traces, oldest first."""
-        with self._lock:
-            return [self._unpacked(entry) for entry in list(self._traces)[-n:]] if n > 0 else []
-
-    def only(self, request_ids: Iterable[str]) -> TraceLog[TraceT]:
-        """Return a log of the same kind with just these requests, in this order; those not kept are left out."""
-        with self._lock:
-            found = [self._unpacked(self._by_id[name]) for name in request_ids if name in self._by_id]
-        return self._like(found)
-
-    def _like(self, traces: list[TraceT]) -> TraceLog[TraceT]:
-        return TraceLog(traces, make=self._make, max_requests=max(len(traces), 1), seed=self.seed)
-
-    def clear(self) -> None:
-        with self._lock:
-            self._traces.clear()
-            self._by_id.clear()
-            self._late.clear()
-
-    def hops_to(self, service: str | None = None) -> list[Hop]:
-        """Return the hops to one service in the order of their picks; by default to the service answering last.
-
-        A request that was tried on two workers has two hops.
-        """
-        traces = list(self)
-        if service is None:
-            answered = Counter(by.service for trace in traces if (by := trace.answered_by) and by.decision)
-            if not answered:
-                return []
-            service = answered.most_common(1)[0][0]
-        hops = [hop for trace in traces for hop in list(trace.hops) if hop.service == service and hop.routed_ns]
-        return sorted(hops, key=lambda hop: hop.routed_ns)
-
-    def requests_per_worker(self, service: str | None = None) -> dict[str, int]:
-        """Count requests per worker, in the order of instance ids; a candidate that got none counts 0."""
-        hops = self.hops_to(service)
-        known: dict[int, str] = {}
-        for hop in hops:
-            if hop.decision:
-                known.update((c.instance_id, c.worker) for c in hop.decision.candidates)
-        counts = Counter(hop.worker for hop in hops)
-        return {known[instance_id]: counts[known[instance_id]] for instance_id in sorted(known)}
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {len(self)} requests, seed={self.seed}>"

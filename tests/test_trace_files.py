@@ -13,7 +13,7 @@ from dynlab import serve
 from dynlab.errors import TraceFileError
 from dynlab.hello_world import Frontend
 from dynlab.trace_files import read_traces, write_chrome, write_jsonl
-from dynlab.tracing import TraceLog
+from dynlab.trace_log import TraceLog
 
 WRITERS = {"t.jsonl": write_jsonl, "t.json": write_chrome}
 

@@ -23,7 +23,7 @@ from dynlab.runtime.discovery import Discovery, Lease, Registration
 from dynlab.runtime.instances import INHIBITED_S, InstanceTable
 from dynlab.runtime.loops import Mailbox
 from dynlab.runtime.request_plane import EndpointServer, Handler
-from dynlab.tracing import TraceLog
+from dynlab.trace_log import TraceLog
 
 __all__ = ("LocalComponent", "LocalEndpoint", "LocalNamespace", "LocalPlanes", "LocalRuntime")
 

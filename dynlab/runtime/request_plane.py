@@ -162,12 +162,12 @@ class EndpointServer:
                         hop.item()
                         if not call.send(to_wire(item)):
                             await call.window(context)
-                        if context.stopped:
+                        if context.is_stopped():
                             break
                 except BaseException:
                     await items.aclose()
                     raise
-                if context.stopped:  # else it has come to its end by itself, and has nothing to close
+                if context.is_stopped():  # else it has come to its end by itself, and has nothing to close
                     await items.aclose()
         except asyncio.CancelledError:
             # A handler that is cancelled while its worker leaves did not do so itself.

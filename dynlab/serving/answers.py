@@ -12,7 +12,7 @@ import httpx
 from dynlab.clock import now_ns
 from dynlab.errors import DeploymentError, RequestFailedError
 from dynlab.serving.frames import read_event
-from dynlab.tracing import TraceLog
+from dynlab.trace_log import TraceLog
 
 __all__ = ("TIMEOUT_S", "AnswerStream", "Question", "failure", "stamp", "unanswered")
 

@@ -12,7 +12,7 @@ import httpx
 from dynlab.errors import ConfigError, DeploymentError, PayloadError, did_you_mean, listed
 from dynlab.serving.answers import TIMEOUT_S, AnswerStream, Question
 from dynlab.serving.batch import Batch
-from dynlab.tracing import TraceLog
+from dynlab.trace_log import TraceLog
 
 __all__ = ("Asker",)
 

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm as auto_tqdm
 from dynlab.clock import now_ns
 from dynlab.runtime.loops import LoopThread
 from dynlab.serving.answers import TIMEOUT_S, Question, failure, stamp, unanswered
-from dynlab.tracing import TraceLog
+from dynlab.trace_log import TraceLog
 
 __all__ = ("Batch",)
 

@@ -24,7 +24,7 @@ from dynlab.sdk.endpoint import ApiSpec
 from dynlab.serving.body import Body, BodyError, read_body
 from dynlab.serving.frames import error_frame, event_frame, item_text, raw_chunk
 from dynlab.serving.stepping import await_or_first
-from dynlab.tracing import TraceLog
+from dynlab.trace_log import TraceLog
 
 __all__ = ("ApiRoute",)
 
@@ -96,6 +96,8 @@ class ApiRoute:
             self._active.discard(context)
             self._watch.end(context)
             context.stop_generating()
+            if context.trace is not None:
+                self._traces.end(context.trace)
 
     def _begin(self, headers: dict[bytes, bytes], arguments: dict[str, Any]) -> Context:
         given = arguments.get("request_id")
@@ -126,7 +128,7 @@ class ApiRoute:
             try:
                 while not context.stopped:
                     item = await await_or_first(items.__anext__(), out.flush)
-                    if context.stopped:
+                    if context.is_stopped():
                         break
                     frame = event_frame(item_text(item)) if events else raw_chunk(item_text(item))
                     hop.item()
@@ -137,7 +139,7 @@ class ApiRoute:
             except BaseException:
                 await items.aclose()
                 raise
-            if context.stopped:
+            if context.is_stopped():
                 await items.aclose()
                 if self._closing:
                     raise DeploymentError("The deployment was closed before the answer was complete. Serve it again.")

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 from dynlab.runtime.discovery import Discovery
 from dynlab.runtime.local import LocalRuntime
 from dynlab.runtime.loops import LoopThread
-from dynlab.tracing import RequestTrace, TraceLog
+from dynlab.trace_log import TraceLog
+from dynlab.tracing import RequestTrace
 from dynlab.views.explanation import rule
 from dynlab.views.html import (
     Box,

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from math import ceil, log
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from dynlab.tracing import RequestTrace, TraceLog
+from dynlab.trace_log import TraceLog
+from dynlab.tracing import RequestTrace
 from dynlab.views.plots import HALO, caption, log_time_axis, new_axes
 from dynlab.views.style import INK, MODES, MUTED, ModeStyle, mode_style
 

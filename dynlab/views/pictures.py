@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from dynlab.tracing import RequestTrace, TraceLog
+from dynlab.trace_log import TraceLog
+from dynlab.tracing import RequestTrace
 from dynlab.views.figure import Picture, Table
 from dynlab.views.lanes import draw_lanes
 from dynlab.views.latency import CURSORS, Runs, What, draw_latency, finding_of, runs_of

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
-from operator import attrgetter
 from typing import Any, TypeAlias
 
 import matplotlib
@@ -19,8 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from dynlab.hop import Hop
-from dynlab.tracing import TraceLog
+from dynlab.hop import Hop, Roster
+from dynlab.trace_log import TraceLog
 from dynlab.views.style import INK, MUTED, PAPER, mode_style
 
 __all__ = (
@@ -37,7 +36,6 @@ __all__ = (
 
 matplotlib.rcParams["svg.hashsalt"] = "dynlab"  # the same drawing gives the same file
 HALO = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.85, "pad": 0.6}  # keeps numbers legible on lines
-_ROSTER = attrgetter("instance_id", "worker", "eligible")
 MANY = 24
 """From so many workers on, numbers on bars and most tick labels would overlap and are left out."""
 MAX_PICKS = 1000
@@ -92,16 +90,14 @@ class Picks:
         modes: list[str | None] = []
         eligible: list[tuple[str, ...]] = []
         known: dict[int, str] = {}
-        rosters: dict[tuple[tuple[int, str, bool], ...], tuple[str, ...]] = {}
+        rosters: dict[tuple[Roster, tuple[int, ...]], tuple[str, ...]] = {}
         for hop in hops:
-            # A decision is built anew whenever it is read: read it once, and keep only what pictures need.
-            decision = hop.decision
-            roster = () if decision is None else tuple(map(_ROSTER, decision.candidates))
-            if roster not in rosters:
-                rosters[roster] = tuple(worker for _, worker, could in roster if could)
-                known.update((instance_id, worker) for instance_id, worker, _ in roster)
-            eligible.append(rosters[roster])
-            modes.append(None if decision is None else decision.mode)
+            seen = (hop.roster, hop.inhibited)
+            if seen not in rosters:
+                rosters[seen] = tuple(worker for instance_id, worker in hop.roster if instance_id not in hop.inhibited)
+                known.update(hop.roster)
+            eligible.append(rosters[seen])
+            modes.append(hop.mode)
         workers = dict.fromkeys(known[instance_id] for instance_id in sorted(known))
         return cls(hops, modes, eligible, list(workers), source.seed)
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Literal, Self
 
 from dynlab.trace_files import read_traces, write_chrome, write_jsonl
-from dynlab.tracing import RequestTrace, TraceLog
+from dynlab.trace_log import TraceLog
+from dynlab.tracing import RequestTrace
 from dynlab.views.figure import Picture
 
 __all__ = ("Trace", "Traces")

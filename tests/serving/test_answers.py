@@ -16,7 +16,7 @@ from dynlab.sdk.service import service
 from dynlab.serving import answers
 from dynlab.serving.answers import AnswerStream, Question, failure
 from dynlab.serving.deployment import Deployment, serve
-from dynlab.tracing import TraceLog
+from dynlab.trace_log import TraceLog
 
 JOIN_S = 5.0
 CLOSED = threading.Event()

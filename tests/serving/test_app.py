@@ -15,7 +15,7 @@ from dynlab.protocols import GeneralRequest
 from dynlab.sdk.endpoint import ApiSpec, api
 from dynlab.serving.app import GraphApp
 from dynlab.serving.http import ApiRoute
-from dynlab.tracing import TraceLog
+from dynlab.trace_log import TraceLog
 
 EVENTS = {"accept": "text/event-stream"}
 
