@@ -251,11 +251,11 @@ class PayloadError(StreamError, TypeError):
 
     def __init__(self, value: object, cause: object) -> None:
         self.value = value
-        hint = (
-            " Send `.model_dump()` or `.model_dump_json()` of it."
-            if hasattr(value, "model_dump_json")
-            else " Send str, int, float, bool, None, bytes, or lists and dicts of them."
-        )
+        hint = " Send str, int, float, bool, None, bytes, or lists and dicts of them."
+        if hasattr(value, "model_dump_json"):
+            hint = " Send `.model_dump()` or `.model_dump_json()` of it."
+        elif isinstance(value, int):
+            hint = " Send a longer one as str."
         super().__init__(f"A {type(value).__name__} cannot travel between tiers: {cause}.{hint}")
 
 

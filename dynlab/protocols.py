@@ -120,6 +120,8 @@ _MIN_INT, _MAX_INT = -(2**63), 2**64 - 1  # MessagePack has no longer ones
 def _listable(value: object) -> list[Any]:
     if isinstance(value, set | frozenset):
         return list(value)
+    if isinstance(value, int):  # it has come here because MessagePack has no form for it
+        raise TypeError(f"an integer of {value.bit_length()} bits is outside of -2**63 to 2**64 - 1")
     raise TypeError(f"unsupported type {type(value).__name__}")
 
 

@@ -51,10 +51,14 @@ class GraphApp(FastAPI):
         return JSONResponse(report, status_code=error.status_code, headers=error.headers)
 
     def _document(self, route: ApiRoute) -> None:
-        body = {"required": True, "content": {"application/json": {"schema": route.body.schema()}}}
-        answer = {"text/event-stream": {"schema": {"type": "string"}}, "text/plain": {"schema": {"type": "string"}}}
+        schema = route.body.schema()
+        body = {"required": bool(schema.get("required")), "content": {"application/json": {"schema": schema}}}
+        text = {"schema": {"type": "string"}}
+        streamed = {"text/event-stream": text, "text/plain": text}
+        answer = streamed if route.streams else {"application/json": {"schema": {}}}
         error = {"application/json": {"schema": {"type": "object"}}}
-        responses: dict[int | str, dict[str, Any]] = {200: {"description": "The items, one by one", "content": answer}}
+        what = "The items, one by one" if route.streams else "What the method returned"
+        responses: dict[int | str, dict[str, Any]] = {200: {"description": what, "content": answer}}
         for status, meaning in _STATUSES.items():
             responses[status] = {"description": meaning, "content": error}
         self.add_api_route(

@@ -11,6 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from dynlab.errors import ConfigError, DeploymentError, PortInUseError
+from dynlab.serving.protocol import GraphProtocol
 
 __all__ = ("HttpServer", "bind")
 
@@ -61,6 +62,7 @@ class HttpServer(uvicorn.Server):
             uvicorn.Config(
                 app,
                 interface="asgi3",
+                http=GraphProtocol,
                 lifespan="off",
                 ws="none",
                 log_config=None,
@@ -88,6 +90,10 @@ class HttpServer(uvicorn.Server):
         self.config.timeout_graceful_shutdown = grace_s
         self.should_exit = True
         self._stop.set()
+        for connection in list(self.server_state.connections):
+            assert isinstance(connection, GraphProtocol)
+            if grace_s == GRACE_S and connection.flow.write_paused:
+                connection.transport.abort()  # its client has stopped reading: nothing would end before its time is up
         if self._task is not None:
             with suppress(asyncio.CancelledError):
                 await self._task
