@@ -168,6 +168,9 @@ class DirectPicker:
         raise InstanceNotFoundError(request.endpoint, self._instance_id, [i.instance_id for i in instances])
 
 
+_BY_FUNCTION = {"function": True}  # its name may be that of a mode, and is no explanation then
+
+
 class CustomPicker:
     """A reader's function behind the picker's face; it may return the instance or its id."""
 
@@ -184,7 +187,7 @@ class CustomPicker:
         picked = self._function(request, instances)
         for instance in instances:
             if picked is instance or (type(picked) is int and picked == instance.instance_id):
-                return Pick(instance, {})
+                return Pick(instance, _BY_FUNCTION)
         raise PickError(picked, [instance.instance_id for instance in instances])
 
 

@@ -44,7 +44,8 @@ def draw_lanes(timeline: Timeline, ax: Axes | None = None) -> Axes:
 
     served = [shown(lane.serving) for lane in lanes]
     waited = [shown(lane.waiting) for lane in lanes]
-    most = [max((n for steps in all_steps for _, n in steps), default=0) or 1 for all_steps in (served, waited)]
+    # One request at least is a full bar, or a moment's work in a quiet second would look like much.
+    most = [max([1.0, *(n for steps in each for _, n in steps)]) for each in (served, waited)]
     for row, (serving, waiting) in enumerate(zip(served, waited, strict=True)):
         floor = row + BASE
         step_area(ax, serving, floor, -SERVING / most[0], facecolor=TIER)

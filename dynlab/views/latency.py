@@ -81,8 +81,7 @@ def runs_of(runs: Runs, what: What = "total") -> list[LatencyRun]:
 
 def _mode(trace: RequestTrace) -> str:
     by = trace.answered_by
-    decision = by.decision if by else None
-    return decision.mode if decision else "not routed"
+    return (by.mode if by else None) or "not routed"
 
 
 def _fate(trace: RequestTrace) -> str:
