@@ -8,8 +8,6 @@ from contextvars import ContextVar, Token
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dynlab.errors import ConfigError, did_you_mean, listed
 
 __all__ = ("COMMON", "LAUNCHER_KEYS", "ServiceConfig")
@@ -109,6 +107,8 @@ def _checked(source: Mapping[str, Any] | str | Path | None) -> Mapping[str, Any]
 
 
 def _read_yaml(path: Path) -> Any:
+    import yaml  # noqa: PLC0415 - most deployments read no file, and start sooner without it
+
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

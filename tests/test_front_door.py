@@ -76,8 +76,8 @@ def test_a_module_shows_what_it_offers(path: Path, unavailable: Callable[[str], 
 
 
 def test_import_dynlab_loads_nothing_heavy() -> None:
-    """The front door opens at once: figures, widgets and IPython load on first use."""
-    heavy = {"IPython", "anywidget", "ipywidgets", "jupyterlab", "matplotlib"}
+    """The front door opens at once: figures, widgets, IPython, the HTTP client and YAML load on first use."""
+    heavy = {"IPython", "anywidget", "httpx", "ipywidgets", "jupyterlab", "matplotlib", "rich", "yaml"}
     assert (PACKAGE / "__init__.py").is_file()
 
     loaded = subprocess.run(

@@ -8,7 +8,7 @@ import logging
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dynlab.config import ServiceConfig
 from dynlab.errors import ConfigError, DeploymentError
@@ -18,17 +18,18 @@ from dynlab.runtime.local import LocalPlanes, LocalRuntime
 from dynlab.sdk.context import dynamo_context
 from dynlab.sdk.graph import Graph, resolve, settle_router
 from dynlab.sdk.service import DynamoService
-from dynlab.serving.answers import AnswerStream
-from dynlab.serving.asking import Asker
-from dynlab.serving.batch import Batch
 from dynlab.serving.body import keys_of
 from dynlab.serving.instance import ServiceInstance
 from dynlab.serving.logs import LogBuffer
-from dynlab.serving.server import bind
+from dynlab.serving.server import bind, url_of
 from dynlab.serving.supervisor import Supervisor
-from dynlab.views.card import CardRow, CardTier, card_html
-from dynlab.views.explanation import Explanation
 from dynlab.views.traces import Traces
+
+if TYPE_CHECKING:
+    from dynlab.serving.answers import AnswerStream
+    from dynlab.serving.asking import Asker
+    from dynlab.serving.batch import Batch
+    from dynlab.views.explanation import Explanation
 
 __all__ = ("Deployment", "serve")
 
@@ -119,9 +120,7 @@ class Deployment:
         self._asker: Asker | None = None
         self._sock = bind(host, port) if graph.entry.apis else None
         self.host, self.port = host, 0 if self._sock is None else int(self._sock.getsockname()[1])
-        self.url: str | None = None
-        if self._sock is not None:
-            self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        self.url = None if self._sock is None else url_of(host, self.port)
         self._supervisor = Supervisor(graph, planes, config, self, self._sock)
 
     def ask(self, *args: Any, api: str | None = None, **body: Any) -> list[str]:
@@ -162,11 +161,12 @@ class Deployment:
     @property
     def traces(self) -> Traces:
         """What happened to each request: `traces["r-1"].plot()`, `traces.plot_routing()`."""
-        traces: Traces = self.planes.traces  # type: ignore[assignment]
-        return traces
+        return self.planes.traces  # type: ignore[return-value]
 
     def explain(self, request_id: str | None = None) -> Explanation:
         """Why this worker: every candidate of every pick of a request, by default of the last one."""
+        from dynlab.views.explanation import Explanation  # noqa: PLC0415
+
         return Explanation.of(self.traces.last if request_id is None else self.traces[request_id])
 
     def logs(self, last: int | None = None) -> list[str]:
@@ -206,8 +206,7 @@ class Deployment:
         Answers under way break off. Discovery still lists it until its lease lapses, so a first request may
         run into it; then it is skipped for a while.
         """
-        instance = self._open()._supervisor.one(service, worker)
-        instance.kill()
+        (instance := self._open()._supervisor.one(service, worker)).kill()
         log.info("killed %s", instance.worker)
 
     def drain(self, service: str | DynamoService, worker: int, *, timeout: float = 30.0) -> None:
@@ -250,17 +249,18 @@ class Deployment:
         await asyncio.to_thread(self.close)
 
     def __repr__(self) -> str:
-        counts = ", ".join(f"{n} {service}" for service, n in self.workers.items())
-        return f"<Deployment {self.name}: {self.state} at {self.url or 'no port'}, {counts}>"
+        counts = "".join(f", {n} {service}" for service, n in self.workers.items())
+        return f"<Deployment {self.name}: {self.state} at {self.url or 'no port'}{counts}>"
 
     def _repr_html_(self) -> str:
+        from dynlab.views.card import CardRow, CardTier, card_html  # noqa: PLC0415
+
         rows = [(i.service, CardRow.of(i, self.planes.discovery)) for i in self.instances]
         tiers = [
             CardTier(s.name, s.endpoints, s.dependencies, [row for of, row in rows if of is s])
             for s in reversed(self.graph.services)  # in the order of a request's way
         ]
-        router = router_name(self.router_mode)
-        return card_html(self.name, self.state, self.url, router, self.apis, tiers, self.traces)
+        return card_html(self.name, self.state, self.url, router_name(self.router_mode), self.apis, tiers, self.traces)
 
     def _start(self, timeout: float) -> None:
         self._logs.attach()
@@ -270,8 +270,6 @@ class Deployment:
             self.close()
             raise
         self.state = "running"
-        if self.url is not None:
-            self._asker = Asker(self.url, self.apis, self.traces)
 
     def _open(self) -> Deployment:
         if self.state == "closed":
@@ -279,16 +277,21 @@ class Deployment:
         return self
 
     def _http(self) -> Asker:
-        asker = self._open()._asker
-        if asker is None:
+        url = self._open().url
+        if url is None:
             raise DeploymentError(
                 f"{self.graph.entry.name} has no @api method, so nobody can ask it over HTTP. "
                 "Use a client: await deployment.runtime.endpoint('namespace.component.endpoint').client()."
             )
-        inside = dynamo_context.get("deployment") is self
-        if inside and threading.current_thread().name in {i.thread.name for i in self.instances}:
+        here = threading.current_thread().name
+        if dynamo_context.get("deployment") is self and here in {i.thread.name for i in self.instances}:
             raise DeploymentError("A service asked its own deployment and would wait for itself; use depends().")
-        return asker
+        with self._lock:
+            if self._asker is None:
+                from dynlab.serving.asking import Asker  # noqa: PLC0415 - httpx loads slowly
+
+                self._asker = Asker(url, self.apis, self.traces)
+            return self._asker
 
 
 @atexit.register

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from dynlab.errors import ConfigError, DeploymentError, PortInUseError
 from dynlab.serving.protocol import GraphProtocol
 
-__all__ = ("HttpServer", "bind")
+__all__ = ("HttpServer", "bind", "url_of")
 
 GRACE_S = 1
 """How long a stopping server waits for its last answers, in whole seconds as uvicorn takes it."""
@@ -52,6 +52,11 @@ def bind(host: str, port: int) -> socket.socket:
         ) from None
     sock.setblocking(False)
     return sock
+
+
+def url_of(host: str, port: int) -> str:
+    """Return where the server is found."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 class HttpServer(uvicorn.Server):
