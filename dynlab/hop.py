@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from dynlab.clock import now_ns
 from dynlab.protocols import Candidate, Instance, RoutingDecision
 
-__all__ = ("PACKED", "Hop", "PackedHop", "Roster")
+__all__ = ("Hop", "PackedHop", "Roster")
 
 Roster: TypeAlias = tuple[tuple[int, str], ...]
 """Who could be chosen: `(instance_id, worker)`, sorted by id; one object for all picks among the same instances."""
@@ -181,5 +181,3 @@ class Hop:
 
 _FIELDS = tuple(name for name in Hop.__slots__ if name not in ("parent", "_later_ns", "_pick"))
 _values = attrgetter(*_FIELDS)
-PACKED = len(_FIELDS) + 7
-"""Values in a packed hop."""

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Self, TypeAlias
 
-from dynlab.hop import PACKED, Hop
+from dynlab.hop import Hop
 from dynlab.protocols import RoutingDecision
 
 __all__ = ("PackedTrace", "RequestTrace", "TraceEvent")
 
 PackedTrace: TypeAlias = tuple[Any, ...]
-"""A trace that is over, as one flat tuple of numbers and words."""
+"""A trace that is over, as tuples of numbers and words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +60,16 @@ class RequestTrace:
         return bool(self.hops)
 
     def pack(self) -> PackedTrace:
-        """Return the whole as one flat tuple of numbers and words; nested ones the collector would go on visiting."""
-        packed: list[Any] = [self.request_id, self.sent_ns, self.answered_ns]
-        for hop in self.hops:
-            packed += hop.pack(None if hop.parent is None else self.hops.index(hop.parent))
-        return tuple(packed)
+        """Return the whole as tuples of numbers and words."""
+        hops = self.hops
+        packed = [hop.pack(None if hop.parent is None else hops.index(hop.parent)) for hop in hops]
+        return (self.request_id, self.sent_ns, self.answered_ns, *packed)
 
     def restore(self, packed: PackedTrace) -> Self:
         """Become what was packed."""
-        _, self.sent_ns, self.answered_ns, *values = packed
-        for start in range(0, len(values), PACKED):
-            self.hops.append(Hop.unpack(values[start : start + PACKED], self.hops))
+        _, self.sent_ns, self.answered_ns, *hops = packed
+        for hop in hops:
+            self.hops.append(Hop.unpack(hop, self.hops))
         return self
 
     @property

@@ -63,6 +63,7 @@ class Discovery:
         self._lock = threading.Lock()
         self._ids = itertools.count(FIRST_ID)
         self._table: dict[EndpointId, dict[int, Registration]] = {}
+        self.is_lapsing = False  # a lease will run out: then `version` alone does not tell that nothing changed
         self._lapsing: list[Lease] = []
         self._watchers: dict[object, tuple[Mailbox, Callable[[], None]]] = {}
 
@@ -94,6 +95,7 @@ class Discovery:
             if lease.expires_at is None:
                 lease.expires_at = self.clock.now() + self.ttl_s
                 self._lapsing.append(lease)
+                self.is_lapsing = True
                 self._notify()  # nothing has changed yet, but watchers must know when it will
 
     def instances(self, endpoint: EndpointId) -> list[Registration]:
@@ -162,6 +164,7 @@ class Discovery:
         gone = [lease for lease in self._lapsing if lease.expires_at is not None and lease.expires_at <= now]
         if gone:
             self._lapsing = [lease for lease in self._lapsing if lease not in gone]
+            self.is_lapsing = bool(self._lapsing)
             self._remove(lambda listed: listed.lease in gone)
 
     def _changed(self) -> None:

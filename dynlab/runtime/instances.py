@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dynlab.errors import NoInstancesError
@@ -51,7 +52,9 @@ class InstanceTable:
             NoInstancesError: if nobody is listed, or all who are have just failed.
         """
         with self._lock:
-            instances = eligible = self._refresh()
+            if self._discovery.version != self._version or self._discovery.is_lapsing:
+                self._refresh()
+            instances = eligible = self._instances
             inhibited = self._still_inhibited() if self._inhibited else ()
             if inhibited and not direct:
                 eligible = tuple(instance for instance in instances if instance.instance_id not in inhibited)
@@ -59,8 +62,10 @@ class InstanceTable:
                 raise NoInstancesError(self._endpoint, sorted(inhibited))
             chosen, detail = picker.pick(request, eligible)
             seen = [instance.active_requests for instance in instances]
-            # Bytes are the smallest record of a load, and nothing that the garbage collector would visit.
-            loads = bytes(seen) if max(seen) < 256 else tuple(seen)
+            try:  # bytes are the smallest record of a load, and nothing that the garbage collector would visit
+                loads: Sequence[int] = bytes(seen)
+            except ValueError:  # one has 256 or more
+                loads = tuple(seen)
             hop.picked(picker.mode, chosen, self._roster, loads, inhibited, detail)
             chosen.active_requests += 1
             return self._servers[chosen.instance_id], chosen

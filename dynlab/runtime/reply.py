@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from dynlab.protocols import Annotated, Envelope, Instance, Wire, from_wire
@@ -72,7 +71,7 @@ class Reply:
         self.picker = picker
         self.direct = direct
         self.tries_left = tries_left
-        self.items: deque[Wire] = deque()
+        self.items: list[Wire] = []  # at most a window: short enough to take from its front
         self.end: End | None = None
         self.is_over = False  # the reader has seen the end, or has hung up
         self.instance: Instance | None = None
@@ -122,7 +121,7 @@ class Reply:
         self._taken += 1
         if self._taken % (WINDOW // 2) == 0 and self._call is not None:
             self._call.home.post(self._call.grant, WINDOW // 2)
-        return self.items.popleft()
+        return self.items.pop(0)
 
     def take_end(self) -> End:
         """Take the end, to be raised once: whoever reads on sees a plain end, as with any iterator."""

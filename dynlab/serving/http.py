@@ -11,8 +11,7 @@ import asyncio
 import inspect
 import itertools
 import json
-from collections import deque
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastapi import Response
@@ -30,7 +29,7 @@ __all__ = ("ApiRoute",)
 
 FLUSH_BYTES = 65_536
 """A handler that never waits still sends its items in portions of this size."""
-HANG_UP_AFTER_S = 0.02
+HANG_UP_AFTER_S = 0.05
 """Only answers that take longer are watched for a client that hangs up: a watch costs as much as a short answer."""
 
 _JSON = (b"content-type", b"application/json")
@@ -60,7 +59,7 @@ class ApiRoute:
         self._thread = f"dynlab-{worker}"
         self._traces = traces
         self._numbers = itertools.count(1)
-        self._active: set[Context] = set()
+        self._active: dict[Context, Receive] = {}
         self._watch = _HangUpWatch(self._active)
         self._closing = False
 
@@ -86,14 +85,14 @@ class ApiRoute:
         except ConnectionError:
             return  # the client left in the middle of its body
         context = self._begin(headers, arguments)
-        self._active.add(context)
-        self._watch.begin(receive, context)
+        self._active[context] = receive
+        self._watch.begin()
         try:
             await self._answer(
                 arguments, context, b"text/event-stream" in headers.get(b"accept", b""), scope, receive, send
             )
         finally:
-            self._active.discard(context)
+            del self._active[context]
             self._watch.end(context)
             context.stop_generating()
             if context.trace is not None:
@@ -127,7 +126,8 @@ class ApiRoute:
             items = self.method(**arguments)
             try:
                 while not context.stopped:
-                    item = await await_or_first(items.__anext__(), out.flush)
+                    coming = items.__anext__()
+                    item = await (await_or_first(coming, out.flush) if out.is_ready else coming)
                     if context.is_stopped():
                         break
                     frame = event_frame(item_text(item)) if events else raw_chunk(item_text(item))
@@ -162,6 +162,7 @@ class _Output:
     def __init__(self, send: Send, events: bool) -> None:
         self.send = send
         self.events = events
+        self.is_ready = False
         self._ready: list[bytes] = []
         self._size = 0
         self._started = False
@@ -169,17 +170,18 @@ class _Output:
     @property
     def begun(self) -> bool:
         """True once there was an item: from then on the status is 200."""
-        return self._started or bool(self._ready)
+        return self._started or self.is_ready
 
     def add(self, frame: bytes) -> bool:
         """Take a frame; True when so much is ready that it should leave now."""
+        self.is_ready = True
         self._ready.append(frame)
         self._size += len(frame)
         return self._size >= FLUSH_BYTES
 
     async def flush(self) -> None:
         """Send what is ready."""
-        if self._ready:
+        if self.is_ready:
             await self._send(True)
 
     async def end(self) -> None:
@@ -190,6 +192,7 @@ class _Output:
         body = self._ready[0] if len(self._ready) == 1 else b"".join(self._ready)
         self._ready.clear()
         self._size = 0
+        self.is_ready = False
         if not self._started:
             self._started = True
             await self.send(_START_EVENTS if self.events else _START_TEXT)
@@ -212,22 +215,19 @@ async def _fail(error: Exception, out: _Output) -> None:
 
 
 class _HangUpWatch:
-    """Tells a request when its client leaves; looks only after those that take long, with one timer for all."""
+    """Tells a request when its client leaves. Looks only after those that take long: a watch is a task of its own."""
 
-    def __init__(self, active: Set[Context]) -> None:
+    def __init__(self, active: Mapping[Context, Receive]) -> None:
         self._active = active
-        self._young: deque[tuple[float, Receive, Context]] = deque()
-        self._looking = False
+        self._seen: set[Context] = set()
         self._tasks: dict[Context, asyncio.Task[None]] = {}
+        self._ticking = False
 
-    def begin(self, receive: Receive, context: Context) -> None:
+    def begin(self) -> None:
         """A request has come."""
-        loop = asyncio.get_running_loop()
-        due = loop.time() + HANG_UP_AFTER_S
-        self._young.append((due, receive, context))
-        if not self._looking:
-            self._looking = True
-            loop.call_at(due, self._look)
+        if not self._ticking:
+            self._ticking = True
+            asyncio.get_running_loop().call_later(HANG_UP_AFTER_S, self._tick)
 
     def end(self, context: Context) -> None:
         """It is answered."""
@@ -236,15 +236,15 @@ class _HangUpWatch:
             if task is not None:
                 task.cancel()
 
-    def _look(self) -> None:
+    def _tick(self) -> None:
+        """Watch those that were there at the last tick already."""
         loop = asyncio.get_running_loop()
-        while self._young and self._young[0][0] <= loop.time():
-            _, receive, context = self._young.popleft()
-            if context in self._active:
-                self._tasks[context] = loop.create_task(self._watch(receive, context))
-        self._looking = bool(self._young)
-        if self._young:
-            loop.call_at(self._young[0][0], self._look)
+        for context in self._seen & self._active.keys() - self._tasks.keys():
+            self._tasks[context] = loop.create_task(self._watch(self._active[context], context))
+        self._seen = set(self._active)
+        self._ticking = bool(self._active)
+        if self._ticking:
+            loop.call_later(HANG_UP_AFTER_S, self._tick)
 
     async def _watch(self, receive: Receive, context: Context) -> None:
         while (await receive())["type"] != "http.disconnect":
