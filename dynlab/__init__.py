@@ -21,7 +21,8 @@ from dynlab.sdk.context import dynamo_context
 from dynlab.sdk.depends import depends
 from dynlab.sdk.endpoint import api, async_on_start, dynamo_endpoint, endpoint, on_shutdown
 from dynlab.sdk.service import service
-from dynlab.serving.deployment import Deployment, serve
+from dynlab.serving.deployment import Deployment
+from dynlab.serving.serve import serve
 
 __all__ = (
     "Context",

@@ -24,7 +24,8 @@ from dynlab.hello import hello as run_hello
 from dynlab.lab import open_lab
 from dynlab.sdk.graph import resolve, settle_router
 from dynlab.sdk.service import DynamoService
-from dynlab.serving.deployment import Deployment, serve
+from dynlab.serving.deployment import Deployment
+from dynlab.serving.serve import serve
 
 __all__ = ("app", "load_graph", "main")
 

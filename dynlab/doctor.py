@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 
 from dynlab.hello_world import Frontend
 from dynlab.runtime.loops import LoopThread
-from dynlab.serving.deployment import serve
+from dynlab.serving.serve import serve
 from dynlab.serving.server import bind
 
 __all__ = ("Finding", "Report", "doctor")

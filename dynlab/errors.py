@@ -22,6 +22,11 @@
         StreamIncompleteError    the worker died in the middle of its answer
         RequestCancelledError    the handler gave up although nobody asked it to
         PayloadError             a value that cannot travel between tiers (also a TypeError)
+      KvError                    a KV cache or its index was told something that cannot be
+        TokensError              token ids or a block size that are none (also a ValueError)
+        ReservationError         a request that the KV router has not booked, or has (also a LookupError)
+        CacheFullError           a prompt has more blocks than the cache has room
+        KvEventError             an event about blocks that the index does not know (also a ValueError)
 
 In a notebook these errors show as one sentence and the reader's own line, without dynlab's inner frames.
 """
@@ -40,6 +45,7 @@ if TYPE_CHECKING:
     from dynlab.protocols import EndpointId
 
 __all__ = (
+    "CacheFullError",
     "ConfigError",
     "DependencyError",
     "DeploymentError",
@@ -48,6 +54,8 @@ __all__ = (
     "GraphError",
     "InstanceNotFoundError",
     "InstancesTimeoutError",
+    "KvError",
+    "KvEventError",
     "NoInstancesError",
     "OutsideServiceError",
     "PayloadError",
@@ -55,9 +63,11 @@ __all__ = (
     "PortInUseError",
     "RequestCancelledError",
     "RequestFailedError",
+    "ReservationError",
     "RoutingError",
     "StreamError",
     "StreamIncompleteError",
+    "TokensError",
     "TraceFileError",
     "TraceNotFoundError",
     "UnknownEndpointError",
@@ -257,6 +267,44 @@ class PayloadError(StreamError, TypeError):
         elif isinstance(value, int):
             hint = " Send a longer one as str."
         super().__init__(f"A {type(value).__name__} cannot travel between tiers: {cause}.{hint}")
+
+
+class KvError(DynlabError):
+    """A KV cache or its index was told something that cannot be."""
+
+
+class TokensError(KvError, ValueError):
+    """Token ids or a block size that are none."""
+
+
+class CacheFullError(KvError):
+    """A prompt has more blocks than the cache can make room for."""
+
+    def __init__(self, need: int, capacity: int, held: int) -> None:
+        self.need, self.capacity = need, capacity
+        super().__init__(
+            f"{need} more blocks do not fit: the cache has room for {capacity}, and {held} are held. "
+            "Send a shorter prompt, wait for requests to end, or give the worker a larger cache."
+        )
+
+
+class ReservationError(KvError, LookupError):
+    """The KV router was told about a request that it has not booked, or was to book one twice."""
+
+    def __init__(self, request_id: str, what: str) -> None:
+        self.request_id = request_id
+        super().__init__(f"reservation {request_id} {what}: reserve() a request once, and free() it once.")
+
+
+class KvEventError(KvError, ValueError):
+    """An event names a block that the index does not know at that worker."""
+
+    def __init__(self, what: str, block: int, worker_id: int) -> None:
+        self.block, self.worker_id = block, worker_id
+        super().__init__(
+            f"Failed to find {what} {block} at worker {worker_id}: an event before this one was lost or came twice. "
+            "Let the worker send all that it holds once more."
+        )
 
 
 def _readers_line(tb: TracebackType | None) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 from dynlab.errors import DynlabError
 from dynlab.hello_world import Frontend
 from dynlab.routing.modes import RouterMode
-from dynlab.serving.deployment import Deployment, serve
+from dynlab.serving.deployment import Deployment
+from dynlab.serving.serve import serve
 from dynlab.trace_log import TraceLog
 
 __all__ = ("hello",)

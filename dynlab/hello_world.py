@@ -31,6 +31,7 @@ class DummyWorkerConfig(BaseModel):
     first_token_ms: float = Field(default=0.0, ge=0, description="wait before the first item")
     token_ms: float = Field(default=0.0, ge=0, description="wait before each further item")
     stream_words: bool = Field(default=False, description="one item per word instead of one per answer")
+    kv_blocks: int = Field(default=1024, ge=1, description="blocks of its KV cache, kept while a KV router listens")
 
 
 @service(dynamo={"namespace": "dynamo-demo"}, resources={"cpu": "1"}, config=DummyWorkerConfig)
@@ -40,15 +41,20 @@ class DummyWorker:
     def __init__(self) -> None:
         self.config = DummyWorkerConfig(**ServiceConfig.get_instance().for_service("DummyWorker"))
 
+    @async_on_start
+    async def open_cache(self) -> None:
+        self.cache = dynamo_context["component"].endpoint("begenerate").kv_cache(self.config.kv_blocks)
+
     @dynamo_endpoint()
     async def begenerate(self, request: GeneralRequest) -> AsyncIterator[str]:
         output = f"{request.prompt}_GeneratedBy_{dynamo_context['hostname']}"
         pause_ms = self.config.first_token_ms
-        for text in output.split(" ") if self.config.stream_words else [output]:
-            if pause_ms:
-                await asyncio.sleep(pause_ms / 1000)
-            yield GeneralResponse(worker_output=text, request_id=request.request_id).model_dump_json()
-            pause_ms = self.config.token_ms
+        with self.cache.holding(request.prompt):
+            for text in output.split(" ") if self.config.stream_words else [output]:
+                if pause_ms:
+                    await asyncio.sleep(pause_ms / 1000)
+                yield GeneralResponse(worker_output=text, request_id=request.request_id).model_dump_json()
+                pause_ms = self.config.token_ms
 
 
 class ProcessorConfig(BaseModel):
@@ -67,9 +73,8 @@ class Processor:
     @async_on_start
     async def connect(self) -> None:
         config = ProcessorConfig(**ServiceConfig.get_instance().for_service("Processor"))
-        runtime = dynamo_context["runtime"]
         namespace, component = DummyWorker.dynamo_address()
-        endpoint = runtime.namespace(namespace).component(component).endpoint("begenerate")
+        endpoint = dynamo_context["runtime"].namespace(namespace).component(component).endpoint("begenerate")
         self.worker_client = await endpoint.client(router_mode=config.router)
         ids = await self.worker_client.wait_for_instances(at_least=config.min_worker, timeout=20.0)
         log.info("workers are all ready: %s", ids)

@@ -70,15 +70,19 @@ class Instance:
 
     `active_requests` counts the requests in flight that *this runtime* sent there: +1 when picked,
     -1 when the answer ends or is dropped (Dynamo counts the same way, per process and endpoint).
+    `device` is what it computes on: "cpu", or the name of an accelerator.
     """
 
-    __slots__ = ("active_requests", "endpoint", "instance_id", "worker")
+    __slots__ = ("active_requests", "device", "endpoint", "instance_id", "worker")
 
-    def __init__(self, endpoint: EndpointId, instance_id: int, worker: str, active_requests: int = 0) -> None:
+    def __init__(
+        self, endpoint: EndpointId, instance_id: int, worker: str, active_requests: int = 0, device: str = "cpu"
+    ) -> None:
         self.endpoint = endpoint
         self.instance_id = instance_id
         self.worker = worker  # "DummyWorker-2": the service's name and its number, as its thread is named
         self.active_requests = active_requests
+        self.device = device
 
     def __repr__(self) -> str:
         return f"<Instance {self.instance_id} {self.worker}: {self.active_requests} active>"

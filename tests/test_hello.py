@@ -10,7 +10,8 @@ import pytest
 from dynlab import hello as room
 from dynlab.errors import DynlabError
 from dynlab.hello import hello
-from dynlab.serving.deployment import Deployment, serve
+from dynlab.serving.deployment import Deployment
+from dynlab.serving.serve import serve
 
 
 def table(said: list[str]) -> dict[str, list[int]]:

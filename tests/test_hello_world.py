@@ -14,7 +14,7 @@ from dynlab import hello_world
 from dynlab.errors import ConfigError
 from dynlab.hello_world import DummyWorker, Frontend, Processor
 from dynlab.protocols import GeneralRequest
-from dynlab.serving.deployment import serve
+from dynlab.serving.serve import serve
 
 
 def answers(items: list[str]) -> list[str]:

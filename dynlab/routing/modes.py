@@ -7,7 +7,7 @@ reader's own router is one function of the same two things: `def pick(request, i
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -15,7 +15,9 @@ from dynlab.errors import ConfigError, InstanceNotFoundError, PickError, did_you
 from dynlab.protocols import Envelope, Instance
 
 __all__ = (
+    "Bookkeeper",
     "CustomPicker",
+    "DeviceAwareWeightedPicker",
     "DirectPicker",
     "LeastLoadedPicker",
     "Pick",
@@ -35,13 +37,15 @@ PickFunction: TypeAlias = Callable[[Envelope, Sequence[Instance]], Instance | in
 
 
 class RouterMode(StrEnum):
-    """The values of `--router-mode` in Dynamo 1.6.1 that need to know nothing about caches."""
+    """The values of `--router-mode` in Dynamo 1.6.1."""
 
     ROUND_ROBIN = "round-robin"
     RANDOM = "random"
     POWER_OF_TWO = "power-of-two"
-    LEAST_LOADED = "least-loaded"
+    KV = "kv"
     DIRECT = "direct"
+    LEAST_LOADED = "least-loaded"
+    DEVICE_AWARE_WEIGHTED = "device-aware-weighted"
 
 
 RouterSpec: TypeAlias = RouterMode | str | PickFunction
@@ -72,10 +76,11 @@ def router_name(router: RouterMode | PickFunction) -> str:
 
 
 class Pick(NamedTuple):
-    """The chosen instance, and what the rule looked at (kept in the trace, so plain JSON values)."""
+    """The chosen instance, what the rule looked at (kept in the trace, so plain JSON values), and what it booked."""
 
     instance: Instance
     detail: Mapping[str, Any]
+    booking: str | None = None
 
 
 class Picker(Protocol):
@@ -85,6 +90,22 @@ class Picker(Protocol):
 
     def pick(self, request: Envelope, instances: Sequence[Instance]) -> Pick:
         """Choose one instance."""
+
+
+class Bookkeeper(Picker, Protocol):
+    """A rule that books what it sends where, and must hear how it goes on. Called under one lock."""
+
+    def keep(self, listed: Iterable[int]) -> None:
+        """These instances are listed now, and no others."""
+
+    def hear(self, instance_id: int, event: Any) -> None:
+        """An instance told this of its cache; None: it will tell everything anew."""
+
+    def prefill_complete(self, booking: str) -> None:
+        """The first item of a booked request came."""
+
+    def free(self, booking: str) -> None:
+        """A booked request has ended."""
 
 
 class RoundRobinPicker:
@@ -146,6 +167,31 @@ class LeastLoadedPicker:
         return Pick(tied[int(self._rng.random() * len(tied))], {"tied": len(tied)})
 
 
+class DeviceAwareWeightedPicker:
+    """Accelerators first: a CPU is sent something only when they have `ratio` times as much per instance.
+
+    Within the kind that is chosen the fewest requests in flight win, ties drawn uniformly; where all instances are
+    of one kind, so it is among all. (Dynamo: for encoders; `DYN_ENCODER_CUDA_TO_CPU_RATIO`, 8 by default.)
+    """
+
+    mode = RouterMode.DEVICE_AWARE_WEIGHTED.value
+
+    def __init__(self, rng: random.Random, ratio: int = 8) -> None:
+        self._least_loaded = LeastLoadedPicker(rng)
+        self._ratio = ratio
+
+    def pick(self, request: Envelope, instances: Sequence[Instance]) -> Pick:
+        cpus = [instance for instance in instances if instance.device == "cpu"]
+        others = [instance for instance in instances if instance.device != "cpu"]
+        if not cpus or not others:
+            return self._least_loaded.pick(request, instances)
+        # So many requests the CPUs may have in flight together, next to what the others have.
+        budget = sum(i.active_requests for i in others) * len(cpus) // (self._ratio * len(others))
+        spare = sum(i.active_requests for i in cpus) < budget
+        chosen, detail, _ = self._least_loaded.pick(request, cpus if spare else others)
+        return Pick(chosen, {**detail, "device": chosen.device, "cpu_budget": budget})
+
+
 class DirectPicker:
     """Always the same instance: the one named, or the one with the lowest id when none is."""
 
@@ -192,7 +238,11 @@ class CustomPicker:
 
 
 def make_picker(router: RouterMode | PickFunction, rng: random.Random) -> Picker:
-    """Build the rule with fresh state."""
+    """Build the rule with fresh state.
+
+    Raises:
+        ValueError: for `RouterMode.KV`, which needs a runtime: `LocalRuntime.kv_picker(endpoint)`.
+    """
     match router:
         case RouterMode.ROUND_ROBIN:
             return RoundRobinPicker()
@@ -202,6 +252,10 @@ def make_picker(router: RouterMode | PickFunction, rng: random.Random) -> Picker
             return PowerOfTwoPicker(rng)
         case RouterMode.LEAST_LOADED:
             return LeastLoadedPicker(rng)
+        case RouterMode.DEVICE_AWARE_WEIGHTED:
+            return DeviceAwareWeightedPicker(rng)
         case RouterMode.DIRECT:
             return DirectPicker()
+        case RouterMode.KV:
+            raise ValueError("RouterMode.KV needs a runtime's caches: take LocalRuntime.kv_picker(endpoint).")
     return CustomPicker(router)

@@ -150,7 +150,9 @@ class LocalClient:
         router = self._router if self._router is not None else self._runtime.planes.router_mode
         picker = self._routers.get(router)
         if picker is None:
-            picker = self._routers[router] = make_picker(router, self._rng)
+            kv = router is RouterMode.KV
+            picker = self._runtime.kv_picker(self.endpoint) if kv else make_picker(router, self._rng)
+            self._routers[router] = picker
         return self._send(picker, request, annotated, context, direct=router is RouterMode.DIRECT)
 
     def _send(
@@ -195,11 +197,19 @@ class LocalClient:
                 return False  # nobody left: the reader gets the error of the worker that died
         return False
 
-    def settle(self, instance: Instance, error: BaseException | None) -> None:
+    def settle(self, reply: Reply, error: BaseException | None) -> None:
         """Count a request as ended, and skip an instance that died of it."""
+        instance = reply.instance
+        assert instance is not None
         self._table.release(instance)
+        if reply.booking is not None:
+            self._table.free(reply.picker, reply.booking)  # type: ignore[arg-type]
         if error is not None and _says_dead(error, instance.instance_id):
             self._table.report_down(instance)
+
+    def answering(self, reply: Reply) -> None:
+        """Tell a picker that keeps books that the first item of its request came."""
+        self._table.answering(reply.picker, reply.booking)  # type: ignore[arg-type]
 
     def _dispatch(self, reply: Reply) -> None:
         """Pick an instance and hand it the request."""
@@ -207,7 +217,9 @@ class LocalClient:
         assert trace is not None
         hop = trace.hop(reply.context.hop, self.endpoint.component, self.endpoint.name)
         try:
-            server, instance = self._table.select(reply.picker, reply.envelope, hop, direct=reply.direct)
+            server, reply.instance, reply.booking = self._table.select(
+                reply.picker, reply.envelope, hop, direct=reply.direct
+            )
         except BaseException as error:
             hop.ended(type(error).__name__)
             raise
@@ -216,11 +228,10 @@ class LocalClient:
             server.submit(call)
         except WorkerUnavailableError as error:
             hop.ended(type(error).__name__)
-            reply.instance = instance
-            self.settle(instance, error)
+            self.settle(reply, error)
             raise
         # After the call was taken: its items are posted to this loop, which is busy here until then.
-        reply.attach(call, instance)
+        reply.attach(call)
 
     def _hint(self) -> str:
         """Say what is served, when the endpoint's name may simply be misspelt."""

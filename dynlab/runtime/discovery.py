@@ -44,6 +44,7 @@ class Registration:
     lease: Lease
     worker: str
     server: EndpointServer = field(repr=False)
+    device: str = "cpu"
 
     @property
     def instance_id(self) -> int:
@@ -71,9 +72,11 @@ class Discovery:
         """Give a new instance its lease."""
         return Lease(next(self._ids))
 
-    def register(self, endpoint: EndpointId, lease: Lease, worker: str, server: EndpointServer) -> Registration:
+    def register(
+        self, endpoint: EndpointId, lease: Lease, worker: str, server: EndpointServer, device: str = "cpu"
+    ) -> Registration:
         """List an instance; a second registration under the same lease replaces the first."""
-        registration = Registration(endpoint, lease, worker, server)
+        registration = Registration(endpoint, lease, worker, server, device)
         with self._lock:
             self._table.setdefault(endpoint, {})[lease.lease_id] = registration
             self._changed()

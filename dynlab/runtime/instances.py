@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dynlab.errors import NoInstancesError
 from dynlab.hop import Hop, Roster
 from dynlab.protocols import EndpointId, Envelope, Instance
-from dynlab.routing.modes import Picker
+from dynlab.routing.modes import Bookkeeper, Picker
 from dynlab.runtime.discovery import Discovery
 
 if TYPE_CHECKING:
@@ -40,11 +40,20 @@ class InstanceTable:
         self._instances: tuple[Instance, ...] = ()
         self._roster: Roster = ()
         self._inhibited: dict[int, float] = {}
+        self._bookkeepers: list[Bookkeeper] = []
+
+    def keep_books(self, bookkeeper: Bookkeeper) -> None:
+        """Tell a picker that keeps books, from now on, who is listed and how its requests go."""
+        with self._lock:
+            self._bookkeepers.append(bookkeeper)
+            bookkeeper.keep(instance.instance_id for instance in self._refresh())
 
     def select(
         self, picker: Picker, request: Envelope, hop: Hop, *, direct: bool = False
-    ) -> tuple[EndpointServer, Instance]:
+    ) -> tuple[EndpointServer, Instance, str | None]:
         """Pick an instance and count the request as in flight there; the hop keeps what was seen.
+
+        Returns where to send it, the instance, and what the picker booked, if it keeps books.
 
         A failed instance is skipped, but not by a direct call, which names its instance itself.
 
@@ -60,7 +69,7 @@ class InstanceTable:
                 eligible = tuple(instance for instance in instances if instance.instance_id not in inhibited)
             if not eligible:
                 raise NoInstancesError(self._endpoint, sorted(inhibited))
-            chosen, detail = picker.pick(request, eligible)
+            chosen, detail, booking = picker.pick(request, eligible)
             seen = [instance.active_requests for instance in instances]
             try:  # bytes are the smallest record of a load, and nothing that the garbage collector would visit
                 loads: Sequence[int] = bytes(seen)
@@ -68,12 +77,28 @@ class InstanceTable:
                 loads = tuple(seen)
             hop.picked(picker.mode, chosen, self._roster, loads, inhibited, detail)
             chosen.active_requests += 1
-            return self._servers[chosen.instance_id], chosen
+            return self._servers[chosen.instance_id], chosen, booking
+
+    def answering(self, bookkeeper: Bookkeeper, booking: str) -> None:
+        """The first item of a booked request came."""
+        with self._lock:
+            bookkeeper.prefill_complete(booking)
 
     def release(self, instance: Instance) -> None:
         """A request sent there has ended."""
         with self._lock:
             instance.active_requests -= 1
+
+    def free(self, bookkeeper: Bookkeeper, booking: str) -> None:
+        """A booked request has ended."""
+        with self._lock:
+            bookkeeper.free(booking)
+
+    def hear(self, bookkeeper: Bookkeeper, instance_id: int, event: Any) -> None:
+        """A worker tells something; it is not heard any more once it is off the list."""
+        with self._lock:
+            if any(instance.instance_id == instance_id for instance in self._refresh()):
+                bookkeeper.hear(instance_id, event)
 
     def report_down(self, instance: Instance) -> None:
         """Skip an instance until the next tick of `inhibited_s` since this table began; it is then tried again."""
@@ -95,9 +120,12 @@ class InstanceTable:
             self._version = version
             self._servers = {r.instance_id: r.server for r in registrations}
             self._instances = tuple(
-                known.get(r.instance_id) or Instance(self._endpoint, r.instance_id, r.worker) for r in registrations
+                known.get(r.instance_id) or Instance(self._endpoint, r.instance_id, r.worker, device=r.device)
+                for r in registrations
             )
             self._roster = tuple((instance.instance_id, instance.worker) for instance in self._instances)
+            for bookkeeper in self._bookkeepers:
+                bookkeeper.keep(instance.instance_id for instance in self._instances)
         return self._instances
 
     def _still_inhibited(self) -> tuple[int, ...]:

@@ -10,18 +10,22 @@ import asyncio
 import inspect
 import itertools
 import random
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from dynlab.errors import EndpointDefinitionError
+from dynlab.kv.blocks import BLOCK_SIZE
 from dynlab.protocols import EndpointId
-from dynlab.routing.modes import PickFunction, RouterMode, RouterSpec, parse_router_mode
+from dynlab.routing.modes import Picker, PickFunction, RouterMode, RouterSpec, parse_router_mode
 from dynlab.runtime.client import LocalClient
 from dynlab.runtime.context import Context
 from dynlab.runtime.discovery import Discovery, Lease, Registration
+from dynlab.runtime.event_plane import EventPlane, Subscription
 from dynlab.runtime.instances import INHIBITED_S, InstanceTable
 from dynlab.runtime.loops import Mailbox
+from dynlab.runtime.published_cache import PublishedCache
 from dynlab.runtime.request_plane import EndpointServer, Handler
 from dynlab.trace_log import TraceLog
 
@@ -30,10 +34,15 @@ __all__ = ("LocalComponent", "LocalEndpoint", "LocalNamespace", "LocalPlanes", "
 
 @dataclass
 class LocalPlanes:
-    """What the instances of a deployment share; `router_mode` and `migration_limit` may be changed while it runs."""
+    """What the instances of a deployment share; `router_mode` and `migration_limit` may be changed while it runs.
+
+    `kv` are the keys of a `KvRouterConfig`, and `block_size`.
+    """
 
     discovery: Discovery = field(default_factory=Discovery)
+    events: EventPlane = field(default_factory=EventPlane)
     traces: TraceLog[Any] = field(default_factory=TraceLog)
+    kv: Mapping[str, Any] = field(default_factory=dict)
     router_mode: RouterMode | PickFunction = RouterMode.ROUND_ROBIN
     migration_limit: int = 0
     seed: int | None = None
@@ -41,14 +50,17 @@ class LocalPlanes:
 
 
 class LocalRuntime:
-    """One instance's connection to the planes; `worker` names it in traces and errors."""
+    """One instance's connection to the planes; `worker` names it in traces and errors, `device` is what it has."""
 
-    def __init__(self, planes: LocalPlanes | None = None, worker: str = "reader") -> None:
+    def __init__(self, planes: LocalPlanes | None = None, worker: str = "reader", device: str = "cpu") -> None:
         self.planes = planes if planes is not None else LocalPlanes()
         self.worker = worker
+        self.device = device
         self.servers: list[EndpointServer] = []
         self._lease: Lease | None = None
         self._tables: dict[EndpointId, InstanceTable] = {}
+        self._kv_pickers: dict[EndpointId, Picker] = {}
+        self._subscriptions: list[Subscription] = []
         self._clients = itertools.count()
         self._requests = itertools.count(1)
         self._serving: list[asyncio.Future[None]] = []
@@ -75,6 +87,7 @@ class LocalRuntime:
     def shutdown(self) -> None:
         """Leave the planes in order: off the list at once; what `serve_endpoint` returned is done."""
         self._closed = True
+        self._hush()
         if self._lease is not None:
             self.planes.discovery.revoke(self._lease)
         self._finish_serving()
@@ -82,16 +95,44 @@ class LocalRuntime:
     def die(self) -> None:
         """Vanish as a killed process does: calls break off, and discovery finds out when the lease lapses."""
         self._closed = True
+        self._hush()
         for server in self.servers:
             server.die()
         if self._lease is not None:
             self.planes.discovery.lapse(self._lease)
+
+    def _hush(self) -> None:
+        """Neither tell nor hear any more."""
+        if self._lease is not None:
+            self.planes.events.leave(self._lease.lease_id)
+        for subscription in self._subscriptions:
+            subscription.close()
 
     def table(self, endpoint: EndpointId) -> InstanceTable:
         """Return this runtime's view of an endpoint, shared by its clients."""
         return self._tables.setdefault(
             endpoint, InstanceTable(self.planes.discovery, endpoint, self.planes.inhibited_s)
         )
+
+    def kv_picker(self, endpoint: EndpointId) -> Picker:
+        """Return this runtime's KV router of an endpoint, shared by its clients; made on the running loop."""
+        picker = self._kv_pickers.get(endpoint)
+        if picker is None:
+            # NumPy takes as long to load as the rest of the runtime; the other modes do without it.
+            from dynlab.routing.kv import KvRouter, KvRouterConfig  # noqa: PLC0415
+            from dynlab.routing.kv_picker import KvPicker  # noqa: PLC0415
+
+            settings = dict(self.planes.kv)
+            size = settings.pop("block_size", BLOCK_SIZE)
+            clock = self.planes.discovery.clock
+            rng = self.client_rng(endpoint)
+            picker = made = KvPicker(KvRouter(size, KvRouterConfig(**settings), rng=rng, clock=clock))
+            table = self.table(endpoint)
+            table.keep_books(made)
+            self._kv_pickers[endpoint] = made
+            hear = partial(table.hear, made)
+            self._subscriptions.append(self.planes.events.subscribe(endpoint, hear))
+        return picker
 
     def next_request_id(self) -> str:
         return f"{self.worker}-{next(self._requests)}"
@@ -107,7 +148,7 @@ class LocalRuntime:
         server = EndpointServer(endpoint, self.lease.lease_id, self.worker, handler, Mailbox.here())
         # One that is replaced stays as long as it has calls to answer: they must end with this runtime.
         self.servers = [*(s for s in self.servers if s.endpoint != endpoint or s.active), server]
-        return self.planes.discovery.register(endpoint, self.lease, self.worker, server)
+        return self.planes.discovery.register(endpoint, self.lease, self.worker, server, self.device)
 
     def serving(self) -> asyncio.Future[None]:
         """Return a future that is done when this runtime has shut down."""
@@ -177,6 +218,12 @@ class LocalEndpoint:
         self._registration = self.runtime.listen(self.endpoint_id, as_handler(handler))
         return self.runtime.serving()
 
+    def kv_cache(self, blocks: int) -> PublishedCache:
+        """Give this instance a KV cache of so many blocks that tells the endpoint's KV routers what it holds."""
+        planes = self.runtime.planes
+        publish = partial(planes.events.publisher, self.endpoint_id, self.runtime.lease.lease_id)
+        return PublishedCache(publish, blocks, planes.kv.get("block_size", BLOCK_SIZE))
+
     async def unregister_endpoint_instance(self) -> None:
         """Take this instance off the list; calls under way go on."""
         if self._registration is not None:
@@ -187,7 +234,7 @@ class LocalEndpoint:
         if self._registration is not None:
             server = self._registration.server
             self._registration = self.runtime.planes.discovery.register(
-                self.endpoint_id, self.runtime.lease, self.runtime.worker, server
+                self.endpoint_id, self.runtime.lease, self.runtime.worker, server, self.runtime.device
             )
 
     def lease_id(self) -> int:

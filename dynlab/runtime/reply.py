@@ -24,8 +24,11 @@ End: TypeAlias = BaseException | type[StopAsyncIteration]
 class Sender(Protocol):
     """Who sent the request, and is told how it went."""
 
-    def settle(self, instance: Instance, error: BaseException | None) -> None:
-        """The request sent to this instance has ended."""
+    def settle(self, reply: Reply, error: BaseException | None) -> None:
+        """The request sent to the reply's instance has ended."""
+
+    def answering(self, reply: Reply) -> None:
+        """The first item of a booked request came."""
 
     def resend(self, reply: Reply, error: BaseException) -> bool:
         """Send a request that failed with nothing answered once more; False if that will not be."""
@@ -43,6 +46,7 @@ class Reply:
         "_sender",
         "_taken",
         "_waiter",
+        "booking",
         "context",
         "direct",
         "end",
@@ -75,19 +79,22 @@ class Reply:
         self.end: End | None = None
         self.is_over = False  # the reader has seen the end, or has hung up
         self.instance: Instance | None = None
+        self.booking: str | None = None
         self._sender = sender
         self._taken = 0
         self._waiter: asyncio.Future[None] | None = None
         self._call: Call | None = None
         context.on_stop(self, self.close)
 
-    def attach(self, call: Call, instance: Instance) -> None:
+    def attach(self, call: Call) -> None:
         """Take the answer from this call."""
-        self._call, self.instance = call, instance
+        self._call = call
 
     def deliver(self, call: Call, wire: Wire) -> None:
         """An item came."""
         if call is self._call:
+            if self.booking is not None and not self._taken and not self.items:
+                self._sender.answering(self)
             self.items.append(wire)
             self._wake()
 
@@ -142,8 +149,7 @@ class Reply:
 
     def _settle(self, error: BaseException | None) -> None:
         self._call = None
-        assert self.instance is not None
-        self._sender.settle(self.instance, error)
+        self._sender.settle(self, error)
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -56,6 +56,11 @@ class DynamoService:
         self.__module__ = inner.__module__
         self.__qualname__ = inner.__qualname__
 
+    @property
+    def wants_gpu(self) -> bool:
+        """True if its `resources` ask for one: the router mode device-aware-weighted takes it at its word."""
+        return str(self.resources.get("gpu", 0)) not in ("0", "")
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.inner(*args, **kwargs)
 
@@ -133,7 +138,7 @@ def service(
 
     Args:
         dynamo: `{"namespace": ...}` says where its instances register; Dynamo's other keys are accepted.
-        resources: cpu, memory, gpu. Kept to be looked at; threads need none.
+        resources: cpu, memory, gpu. Threads need none; "gpu" says what `device-aware-weighted` is to see.
         workers: instances to start, unless `serve()` or the configuration says otherwise.
         config: a pydantic model of the keys the service reads; with it, a misspelt key is refused at once.
         extras: `image=`, `app=`, `envs=` and what else Dynamo's decorator took; kept, without effect here.

@@ -1,22 +1,19 @@
-"""`serve(Frontend)`: starts a graph in background threads and hands back a `Deployment` to hold it by."""
+"""A running graph: ask it, look at it, change it, break it, close it."""
 
 from __future__ import annotations
 
 import asyncio
-import atexit
 import logging
 import threading
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from dynlab.config import ServiceConfig
-from dynlab.errors import ConfigError, DeploymentError
+from dynlab.errors import DeploymentError
 from dynlab.routing.modes import PickFunction, RouterMode, RouterSpec, parse_router_mode, router_name
-from dynlab.runtime.discovery import LEASE_TTL_S, Discovery
 from dynlab.runtime.local import LocalPlanes, LocalRuntime
 from dynlab.sdk.context import dynamo_context
-from dynlab.sdk.graph import Graph, resolve, settle_router
+from dynlab.sdk.graph import Graph
 from dynlab.sdk.service import DynamoService
 from dynlab.serving.body import keys_of
 from dynlab.serving.instance import ServiceInstance
@@ -31,81 +28,23 @@ if TYPE_CHECKING:
     from dynlab.serving.batch import Batch
     from dynlab.views.explanation import Explanation
 
-__all__ = ("Deployment", "serve")
+__all__ = ("Deployment",)
 
 log = logging.getLogger("dynlab.serving")
 
-_running: dict[str, Deployment] = {}
-_registry_lock = threading.RLock()
-
-
-def serve(
-    entry: Any,
-    *,
-    workers: Mapping[str | DynamoService, int] | None = None,
-    router_mode: RouterSpec | None = None,
-    config: Mapping[str, Any] | str | Path | None = None,
-    overrides: Iterable[str] = (),
-    seed: int | None = None,
-    host: str = "127.0.0.1",
-    port: int = 0,
-    migration_limit: int = 0,
-    lease_ttl_s: float = LEASE_TTL_S,
-    start_timeout: float = 30.0,
-    name: str | None = None,
-) -> Deployment:
-    """Run a graph in this process: one thread per instance, and HTTP in front. Safe to run again.
-
-    A deployment of the same `name` (by default, the entry's) in this process is closed first.
-
-    Args:
-        entry: the service that requests enter, usually the Frontend.
-        workers: instances per service, `{"DummyWorker": 4}`; the rest run as many as they say.
-        router_mode: a mode's name or a function `pick(request, instances)`; round robin unless given.
-        config: `{service: {key: value}}` or the path of a YAML file of that form.
-        overrides: `--Service.key=value` arguments that replace keys of `config`.
-        seed: makes every random choice the same in the next run.
-        host: the address to listen on.
-        port: the port to listen on; 0 takes a free one.
-        migration_limit: how often a request that a dead worker left unanswered is sent to another one.
-        lease_ttl_s: seconds until a killed worker leaves the list of instances.
-        start_timeout: seconds that all services together may take to start.
-        name: tells deployments apart, when several run at once.
-
-    Raises:
-        GraphError: if the graph, `workers` or the configuration cannot be right; nothing has started then.
-        PortInUseError: if another program listens on `port`.
-        DeploymentError: if a service does not start in time; whatever a service raises while starting, as it is.
-    """
-    settings = ServiceConfig.load(config, list(overrides))
-    graph = resolve(entry, workers, settings)
-    if migration_limit < 0:
-        raise ConfigError(f"migration_limit={migration_limit} must be 0 or more; 0 sends nothing again.")
-    planes = LocalPlanes(
-        discovery=Discovery(ttl_s=lease_ttl_s),
-        traces=Traces(seed=seed),
-        router_mode=settle_router(router_mode, settings),
-        migration_limit=migration_limit,
-        seed=seed,
-    )
-    key = name or graph.entry.name
-    with _registry_lock:
-        previous = _running.get(key)
-        if previous is not None and port and port == previous.port:
-            previous.close()
-        deployment = Deployment(key, graph, planes, settings, host, port)
-        if previous is not None:
-            previous.close()  # only now: a port that another program holds costs nobody the graph that runs
-        _running[key] = deployment
-        deployment._start(start_timeout)
-    return deployment
-
 
 class Deployment:
-    """A running graph: ask it, look at it, change it, break it, close it. Also a context manager."""
+    """What `serve` returns; also a context manager. `on_close` is called once, when it begins to close."""
 
     def __init__(
-        self, name: str, graph: Graph, planes: LocalPlanes, config: ServiceConfig, host: str, port: int
+        self,
+        name: str,
+        graph: Graph,
+        planes: LocalPlanes,
+        config: ServiceConfig,
+        host: str,
+        port: int,
+        on_close: Callable[[Deployment], None],
     ) -> None:
         self.name = name
         self.graph = graph
@@ -114,6 +53,7 @@ class Deployment:
         self.runtime = LocalRuntime(planes, "reader")
         self.apis = {spec.name: keys_of(getattr(graph.entry.inner, spec.attribute)) for spec in graph.entry.apis}
         self.state = "starting"
+        self._on_close = on_close
         self._lock = threading.RLock()
         self._logs = LogBuffer(self)
         self._batches: list[Batch] = []
@@ -224,8 +164,7 @@ class Deployment:
             if self.state == "closed":
                 return
             self.state = "closed"
-            if _running.get(self.name) is self:
-                del _running[self.name]
+            self._on_close(self)
             for batch in self._batches:
                 batch.cancel()
             self._supervisor.end_all(timeout, hurry)
@@ -262,7 +201,8 @@ class Deployment:
         ]
         return card_html(self.name, self.state, self.url, router_name(self.router_mode), self.apis, tiers, self.traces)
 
-    def _start(self, timeout: float) -> None:
+    def start(self, timeout: float) -> None:
+        """Start every instance; `serve` has done so. Whatever fails closes all that has begun."""
         self._logs.attach()
         try:
             self._supervisor.start_all(timeout)
@@ -292,9 +232,3 @@ class Deployment:
 
                 self._asker = Asker(url, self.apis, self.traces)
             return self._asker
-
-
-@atexit.register
-def _close_all() -> None:
-    for deployment in list(_running.values()):
-        deployment.close(timeout=1.0)

@@ -42,7 +42,7 @@ class ServiceInstance:
         self.service = service
         self.number = number
         self.worker = f"{service.name}-{number}"
-        self.runtime = LocalRuntime(planes, self.worker)
+        self.runtime = LocalRuntime(planes, self.worker, "cuda" if service.wants_gpu else "cpu")
         self.instance_id = self.runtime.lease.lease_id
         self.state = "starting"
         self.started_at = time.time()

@@ -8,7 +8,7 @@ import pytest
 
 from dynlab.lessons.exercise import Exercise
 from dynlab.lessons.exercises import EXERCISES
-from dynlab.serving.deployment import serve
+from dynlab.serving.serve import serve
 
 ALL = list(EXERCISES.values())
 FORESEEN = [(exercise, name) for exercise in ALL for name in exercise.mistakes]

@@ -14,6 +14,7 @@ from dynlab.errors import ConfigError, InstanceNotFoundError, PickError
 from dynlab.protocols import EndpointId, Envelope, Instance, to_wire
 from dynlab.routing.modes import (
     CustomPicker,
+    DeviceAwareWeightedPicker,
     DirectPicker,
     LeastLoadedPicker,
     Picker,
@@ -239,13 +240,57 @@ def test_an_error_in_a_readers_function_is_the_readers() -> None:
         CustomPicker(lambda request, among: among[1 // 0]).pick(REQUEST, instances(0))
 
 
+# ---------------------------------------------------------------------------- devices
+
+
+def devices(*kinds_and_loads: tuple[str, int]) -> list[Instance]:
+    return [
+        Instance(REQUEST.endpoint, 7001 + n, f"W-{n}", load, device) for n, (device, load) in enumerate(kinds_and_loads)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("among", "chosen"),
+    [
+        ([("cpu", 0), ("cuda", 7)], 7002),
+        ([("cpu", 0), ("cuda", 8)], 7001),
+        ([("cpu", 1), ("cuda", 15)], 7002),
+        ([("cpu", 1), ("cuda", 16)], 7001),
+        ([("cpu", 0), ("cuda", 8), ("cuda", 7)], 7003),
+        ([("cpu", 1), ("cpu", 0), ("cuda", 8)], 7002),
+        ([("cpu", 2), ("cpu", 1)], 7002),
+        ([("cuda", 2), ("cuda", 3)], 7001),
+    ],
+    ids=repr,
+)
+def test_cpus_are_sent_what_accelerators_have_too_much_of(among: list[tuple[str, int]], chosen: int) -> None:
+    """A CPU gets a request when each accelerator has eight times what each CPU would have then."""
+    pick = DeviceAwareWeightedPicker(random.Random(7)).pick(REQUEST, devices(*among))
+
+    assert chosen == pick.instance.instance_id
+
+
+def test_the_ratio_may_be_another() -> None:
+    """With a ratio of 1 the second of two requests goes to the CPU."""
+    picker = DeviceAwareWeightedPicker(random.Random(7), ratio=1)
+
+    assert 7001 == picker.pick(REQUEST, devices(("cuda", 0), ("cpu", 0))).instance.instance_id
+    assert 7002 == picker.pick(REQUEST, devices(("cuda", 1), ("cpu", 0))).instance.instance_id
+
+
 # ---------------------------------------------------------------------------- by name
 
 
-@pytest.mark.parametrize("mode", RouterMode, ids=lambda mode: mode.value)
+@pytest.mark.parametrize("mode", sorted(set(RouterMode) - {RouterMode.KV}), ids=lambda mode: mode.value)
 def test_each_mode_has_its_picker(mode: RouterMode) -> None:
     """A picker goes by the name of its mode."""
     assert mode.value == make_picker(mode, random.Random(7)).mode
+
+
+def test_the_kv_mode_needs_a_runtime() -> None:
+    """A picker without caches to look at would be a lie."""
+    with pytest.raises(ValueError, match=r"take LocalRuntime\.kv_picker\(endpoint\)"):
+        make_picker(RouterMode.KV, random.Random(7))
 
 
 def test_a_function_is_its_own_picker() -> None:
@@ -283,12 +328,13 @@ def test_a_misspelt_mode_is_met_with_the_modes() -> None:
     with pytest.raises(
         ConfigError,
         match=r"router_mode='round-robbin' is no router mode; the modes are round-robin, random, power-of-two, "
-        r"least-loaded, direct, or give a function pick\(request, instances\)\. Did you mean 'round-robin'\?",
+        r"kv, direct, least-loaded, device-aware-weighted, or give a function pick\(request, instances\)\. "
+        r"Did you mean 'round-robin'\?",
     ):
         parse_router_mode("round-robbin")
 
 
-@pytest.mark.parametrize("spec", ["", "kv", None, 3])
+@pytest.mark.parametrize("spec", ["", "qq", None, 3])
 def test_a_stranger_is_no_mode(spec: object) -> None:
     """What is neither a mode nor a function is refused, with no guess where nothing is close."""
     with pytest.raises(ConfigError, match=r"is no router mode; .* instances\)\.$"):

@@ -71,11 +71,11 @@ def test_the_table_follows_discovery(table: InstanceTable, discovery: Discovery)
     assert [7001, 7002, 7003] == eligible(table)
 
 
-def test_a_pick_comes_with_its_registration(table: InstanceTable) -> None:
-    """The registration says where the picked instance's requests go."""
-    registration, instance = table.select(DirectPicker(7002), REQUEST, Hop(None, "Worker", "generate"))
+def test_a_pick_comes_with_its_server(table: InstanceTable) -> None:
+    """The server says where the picked instance's requests go; a rule without books has booked nothing."""
+    server, instance, booking = table.select(DirectPicker(7002), REQUEST, Hop(None, "Worker", "generate"))
 
-    assert (7002, 7002) == (registration.instance_id, instance.instance_id)
+    assert (7002, 7002, None) == (server.instance_id, instance.instance_id, booking)
 
 
 def test_nobody_there(discovery: Discovery) -> None:

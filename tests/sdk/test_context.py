@@ -14,7 +14,7 @@ from dynlab.sdk.context import dynamo_context
 from dynlab.sdk.depends import depends
 from dynlab.sdk.endpoint import api, async_on_start, dynamo_endpoint, on_shutdown
 from dynlab.sdk.service import service
-from dynlab.serving.deployment import serve
+from dynlab.serving.serve import serve
 
 SEEN: list[tuple[str, str]] = []
 """What hooks and handlers note: `(worker, what)`."""

@@ -12,7 +12,7 @@ from dynlab.sdk.context import dynamo_context
 from dynlab.sdk.depends import DynamoClient, depends, edges_of
 from dynlab.sdk.endpoint import api, dynamo_endpoint
 from dynlab.sdk.service import service
-from dynlab.serving.deployment import serve
+from dynlab.serving.serve import serve
 
 
 @service(dynamo={"namespace": "test"}, workers=2)

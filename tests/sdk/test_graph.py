@@ -15,7 +15,7 @@ from dynlab.sdk.depends import depends
 from dynlab.sdk.endpoint import api
 from dynlab.sdk.graph import resolve
 from dynlab.sdk.service import DynamoService, service
-from dynlab.serving.deployment import serve
+from dynlab.serving.serve import serve
 
 
 class Settings(BaseModel):

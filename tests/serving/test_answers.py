@@ -15,7 +15,8 @@ from dynlab.sdk.endpoint import api
 from dynlab.sdk.service import service
 from dynlab.serving import answers
 from dynlab.serving.answers import AnswerStream, Question, failure
-from dynlab.serving.deployment import Deployment, serve
+from dynlab.serving.deployment import Deployment
+from dynlab.serving.serve import serve
 from dynlab.trace_log import TraceLog
 
 JOIN_S = 5.0

@@ -11,7 +11,8 @@ from dynlab.errors import ConfigError, DeploymentError, PayloadError, RequestFai
 from dynlab.protocols import GeneralRequest
 from dynlab.sdk.endpoint import api
 from dynlab.sdk.service import service
-from dynlab.serving.deployment import Deployment, serve
+from dynlab.serving.deployment import Deployment
+from dynlab.serving.serve import serve
 
 
 @service(dynamo={"namespace": "test"})

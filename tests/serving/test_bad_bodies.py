@@ -21,7 +21,8 @@ from dynlab.sdk.service import service
 from dynlab.serving import body as body_module
 from dynlab.serving import protocol as protocol_module
 from dynlab.serving.body import BODY_LIMIT
-from dynlab.serving.deployment import Deployment, serve
+from dynlab.serving.deployment import Deployment
+from dynlab.serving.serve import serve
 
 WAIT_S = 10.0
 GOOD = b'{"value": "good"}'

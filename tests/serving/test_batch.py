@@ -13,7 +13,8 @@ from dynlab.errors import RequestFailedError
 from dynlab.sdk.endpoint import api
 from dynlab.sdk.service import service
 from dynlab.serving import batch as room
-from dynlab.serving.deployment import Deployment, serve
+from dynlab.serving.deployment import Deployment
+from dynlab.serving.serve import serve
 
 JOIN_S = 5.0
 GO_ON = threading.Event()

@@ -15,7 +15,7 @@ import pytest
 from dynlab.hello_world import Frontend
 from dynlab.sdk.endpoint import async_on_start
 from dynlab.sdk.service import service
-from dynlab.serving.deployment import serve
+from dynlab.serving.serve import serve
 
 ROOT = Path(__file__).parents[2]
 DESCRIPTORS = Path("/proc/self/fd")

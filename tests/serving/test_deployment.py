@@ -30,7 +30,8 @@ from dynlab.sdk.context import dynamo_context
 from dynlab.sdk.depends import depends
 from dynlab.sdk.endpoint import api, async_on_start, dynamo_endpoint
 from dynlab.sdk.service import service
-from dynlab.serving.deployment import Deployment, serve
+from dynlab.serving.deployment import Deployment
+from dynlab.serving.serve import serve
 from dynlab.serving.server import bind
 
 WAIT_S = 5.0

@@ -28,8 +28,9 @@ from dynlab.sdk.depends import depends
 from dynlab.sdk.endpoint import api, async_on_start, dynamo_endpoint
 from dynlab.sdk.service import service
 from dynlab.serving import deployment as deployment_module
-from dynlab.serving.deployment import Deployment, serve
+from dynlab.serving.deployment import Deployment
 from dynlab.serving.instance import ServiceInstance
+from dynlab.serving.serve import serve
 
 WAIT_S = 20.0
 """How long a test waits for what must come; only a failing one waits that long."""

@@ -23,7 +23,8 @@ from dynlab.sdk.depends import depends
 from dynlab.sdk.endpoint import api, dynamo_endpoint
 from dynlab.sdk.service import service
 from dynlab.serving import body as body_module
-from dynlab.serving.deployment import Deployment, serve
+from dynlab.serving.deployment import Deployment
+from dynlab.serving.serve import serve
 
 JOIN_S = 5.0
 EVENTS = {"accept": "text/event-stream"}

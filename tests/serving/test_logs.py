@@ -11,7 +11,7 @@ import pytest
 from dynlab.sdk.endpoint import api, async_on_start
 from dynlab.sdk.service import service
 from dynlab.serving import logs
-from dynlab.serving.deployment import serve
+from dynlab.serving.serve import serve
 
 own = logging.getLogger("dynlab.test.own")
 

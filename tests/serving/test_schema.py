@@ -15,7 +15,8 @@ from dynlab.hello_world import Frontend
 from dynlab.sdk.depends import depends
 from dynlab.sdk.endpoint import api, dynamo_endpoint
 from dynlab.sdk.service import service
-from dynlab.serving.deployment import Deployment, serve
+from dynlab.serving.deployment import Deployment
+from dynlab.serving.serve import serve
 
 EXAMPLES = 60
 """Random bodies for each route, after those that Schemathesis makes of every key, type and limit."""

@@ -10,7 +10,7 @@ import pytest
 
 from dynlab.errors import ConfigError, DeploymentError, PortInUseError
 from dynlab.hello_world import Frontend
-from dynlab.serving.deployment import serve
+from dynlab.serving.serve import serve
 from dynlab.serving.server import bind
 
 

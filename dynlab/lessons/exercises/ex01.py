@@ -11,7 +11,8 @@ from dynlab.errors import DynlabError
 from dynlab.lessons.exercise import Exercise, Finding, Mistake, shown, wrong
 from dynlab.runtime.loops import LoopThread
 from dynlab.sdk.service import DynamoService
-from dynlab.serving.deployment import Deployment, serve
+from dynlab.serving.deployment import Deployment
+from dynlab.serving.serve import serve
 from dynlab.tracing import RequestTrace
 
 __all__ = ("EXERCISES",)
