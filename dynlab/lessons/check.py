@@ -20,9 +20,9 @@ ATTEMPTS = 2
 
 _attempts: Counter[str] = Counter()
 _MARKS: dict[State, tuple[str, str, str]] = {
-    "empty": ("○", "", "#595959"),
+    "empty": ("○", "", "#767676"),
     "wrong type": ("?", "not what was asked for", "#997700"),
-    "mistake": ("✗", "not yet", "#B3261E"),
+    "mistake": ("✗", "not yet", "#D0453B"),
     "close": ("≈", "close", "#997700"),
     "correct": ("✓", "correct", "#117733"),
 }

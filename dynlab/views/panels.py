@@ -65,7 +65,8 @@ class RoutingPanel:
     """Choose a router mode, a number of workers and of requests, press Run, and watch the bars.
 
     One thread a run, `dynlab-painter`, starts the run, paints at most ten times a second, and ends it. No other
-    thread writes a widget. `state` says in words what the panel shows.
+    thread writes a widget. `state` says in words what the panel shows. The button stays enabled meanwhile, for a
+    disabled one loses the keyboard's focus; a press during a run does nothing.
     """
 
     def __init__(self, start: Start, modes: Sequence[str] = tuple(RouterMode)) -> None:
@@ -128,22 +129,22 @@ class RoutingPanel:
     def _run(self, before: threading.Thread | None, mode: str, workers: int, requests: int) -> None:
         if before is not None:
             before.join()  # it has only its last lines to go; two painters never meet
-        self.button.disabled = True
         try:
             self._say(f"Running: {mode}, {requests} requests to {workers} workers.")
             run = self._start(mode, workers, requests)
             try:
-                self._follow(run, mode, requests)
+                end = self._follow(run, mode, requests)
             finally:
                 run.close()
         except Exception as error:  # told where the reader looks; there is no cell to raise in
-            self._say(f"The run failed. {type(error).__name__}: {error}")
+            end = f"The run failed. {type(error).__name__}: {error}"
         finally:
             with self._lock:
                 self._running = False
-            self.button.disabled = False
+        self._say(end)  # last: whoever reads it may press again
 
-    def _follow(self, run: RoutingRun, mode: str, requests: int) -> None:
+    def _follow(self, run: RoutingRun, mode: str, requests: int) -> str:
+        """Paint until the run is over, and return how it ended."""
         finished = False
         while not finished:
             # Read first whether it is over, then how far it is: so the last picture is the final one.
@@ -153,7 +154,7 @@ class RoutingPanel:
         values = list(self.counts.values()) or [0]
         failed = f", {run.failures()} failed" if run.failures() else ""
         ended = "Stopped" if self._closing.is_set() else "Done"
-        self._say(
+        return (
             f"{ended}: {mode} sent {sum(values)} requests to {len(values)} workers{failed}; "
             f"fewest {min(values)}, most {max(values)}."
         )

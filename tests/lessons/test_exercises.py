@@ -50,7 +50,7 @@ def test_an_exercise_is_complete(exercise: Exercise) -> None:
 def test_the_numbers_say_the_notebook() -> None:
     """The key of each exercise is its number, and numbers go up from 1 in each notebook."""
     assert list(EXERCISES) == [exercise.number for exercise in ALL]
-    assert ["00.1", "01.1", "02.1", "02.2", "03.1"] == list(EXERCISES)
+    assert ["00.1", "01.1", "02.1", "02.2", "03.1", "03.2"] == list(EXERCISES)
 
 
 # ---------------------------------------------------------------------------- 01.1: the graph
@@ -131,11 +131,16 @@ def test_a_graph_that_cannot_start_is_reported() -> None:
         ("02.1", EXERCISES["02.1"].solution.replace("items[0] - sent[0]", "sent[0] - items[0]")),
         ("02.1", EXERCISES["02.1"].solution.replace("items[0] - sent[0]", "49.2")),
         ("02.2", EXERCISES["02.2"].solution.replace("later - sooner", "round(later - sooner)")),
+        ("02.2", EXERCISES["02.2"].solution.replace("later - sooner", "(later - sooner) / 1e3")),
+        ("02.2", EXERCISES["02.2"].solution.replace("items, items[1:])]", "items, items[1:])][::-1]")),
         ("02.2", EXERCISES["02.2"].solution.replace("later - sooner for", "sooner - later for")),
+        ("03.2", EXERCISES["03.2"].solution.replace("return sorted", "return 0.001 * sorted")),
+        ("03.2", "from statistics import quantiles\n\ndef p99(times):\n    return quantiles(times, n=100)[98]\n"),
+        ("03.2", "from numpy import percentile\n\ndef p99(times):\n    return float(percentile(times, 99))\n"),
     ],
 )
 def test_near_misses_are_close(number: str, source: str) -> None:
-    """Another unit, another sign, a rounded number, or one off."""
+    """Another unit, sign or order, a rounded number, one off, or a line drawn between two times."""
     exercise = EXERCISES[number]
 
     assert "close" == exercise.verdict(run(exercise, source)).state

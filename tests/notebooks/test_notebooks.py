@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
 
-ROOT = Path(__file__).parents[2]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+from dynlab.lessons.exercises import EXERCISES
+from tests.notebooks.running import NOTEBOOKS, ROOT, errors, execute, kernel, read
+
 SECONDS = 20.0
 """What a notebook may take to run, its kernel's start not counted."""
-CODE_LINES, CELLS, WORDS = 12, 18, 500
+CODE_LINES, CODE_COLUMNS, CELLS, WORDS = 12, 100, 18, 500
+WORDS_A_MINUTE = 180
+CODE_CELL_MIN = 0.5
+"""What a newcomer takes to read a code cell's few lines, to run it, and to look at what comes; guesses included."""
+HOUR_MIN = 60
 
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-
-
-def read(path: Path) -> Any:
-    return nbformat.read(path, as_version=4)
 
 
 def code_of(notebook: Any) -> list[str]:
@@ -37,34 +35,17 @@ def prose_of(notebook: Any) -> str:
     return "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
 
 
+def words_of(notebook: Any) -> int:
+    return len(re.findall(r"\S+", prose_of(notebook)))
+
+
+def exercises_of(notebook: Any) -> dict[str, int]:
+    """Return the minutes that each exercise states, by its number."""
+    found = re.findall(r"^## Exercise (\d\d\.\d) · (\d+) minutes$", prose_of(notebook), re.MULTILINE)
+    return {number: int(minutes) for number, minutes in found}
+
+
 # ---------------------------------------------------------------------------- they run
-
-
-@contextmanager
-def kernel(notebook: Any) -> Iterator[NotebookClient]:
-    """Run a fresh kernel that imports this checkout."""
-    client = NotebookClient(notebook, timeout=60, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}})
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    with client.setup_kernel(env={**os.environ, "PYTHONPATH": path}):
-        yield client
-
-
-def execute(client: NotebookClient, source: str) -> list[Any]:
-    """Run a cell of the test's own, and return its outputs."""
-    cell = nbformat.v4.new_code_cell(source)
-    client.nb.cells.append(cell)
-    client.execute_cell(cell, len(client.nb.cells) - 1)
-    return list(cell.outputs)
-
-
-def errors(notebook: Any) -> list[str]:
-    return [
-        f"{cell.id}: {output.ename}: {output.evalue}"
-        for cell in notebook.cells
-        if cell.cell_type == "code"
-        for output in cell.outputs
-        if output.output_type == "error"
-    ]
 
 
 @pytest.mark.notebook
@@ -151,13 +132,15 @@ def test_its_cells_have_names(path: Path) -> None:
 
 @each
 def test_it_is_short(path: Path) -> None:
-    """Few cells, short cells, few words."""
+    """Few cells, short cells, few words, and no line of code that is cut in JupyterLab."""
     notebook = read(path)
+    columns = max(len(line) for source in code_of(notebook) for line in source.splitlines())
     lines = {cell.id: len(cell.source.splitlines()) for cell in notebook.cells if cell.cell_type == "code"}
 
     assert len(notebook.cells) <= CELLS
     assert {} == {name: count for name, count in lines.items() if count > CODE_LINES}
-    assert len(re.findall(r"\S+", prose_of(notebook))) <= WORDS
+    assert columns <= CODE_COLUMNS
+    assert words_of(notebook) <= WORDS
 
 
 @each
@@ -200,8 +183,56 @@ def test_its_code_avoids_the_pitfalls(path: Path) -> None:
                 assert ast.literal_eval(node.args[0]) <= 1, source  # type: ignore[attr-defined]
 
 
+# ---------------------------------------------------------------------------- they take no longer than they say
+
+
+def minutes_of(notebook: Any) -> float:
+    """Estimate a newcomer's time: words read, cells run and looked at, exercises as they state."""
+    reading = words_of(notebook) / WORDS_A_MINUTE
+    return reading + len(code_of(notebook)) * CODE_CELL_MIN + sum(exercises_of(notebook).values())
+
+
+def test_all_four_take_a_newcomer_less_than_an_hour() -> None:
+    """With every exercise."""
+    assert sum(minutes_of(read(path)) for path in NOTEBOOKS) < HOUR_MIN
+
+
+def test_the_first_answer_comes_within_a_minute() -> None:
+    """In 00 the graph answers in the first code cell, and little is read before it."""
+    cells = read(NOTEBOOKS[0]).cells
+    first = next(n for n, cell in enumerate(cells) if cell.cell_type == "code")
+
+    assert "deployment.ask(" in cells[first].source
+    assert sum(len(cell.source.split()) for cell in cells[:first]) / WORDS_A_MINUTE + CODE_CELL_MIN < 1
+
+
+@each
+def test_it_states_its_minutes(path: Path) -> None:
+    """The estimate, rounded up, stands at its top and in notebooks/README.md."""
+    notebook = read(path)
+    table = (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8")
+    (listed,) = re.findall(rf"\({path.name}\) \|[^|]+\| (\d+) \|", table)
+
+    assert f"\n*{ceil(minutes_of(notebook))} minutes.*\n" in prose_of(notebook)
+    assert ceil(minutes_of(notebook)) == int(listed)
+
+
+def test_every_exercise_stands_in_its_notebook() -> None:
+    """With its minutes, and with its check."""
+    stated = {number: path for path in NOTEBOOKS for number in exercises_of(read(path))}
+
+    assert list(EXERCISES) == sorted(stated)
+    for number, path in stated.items():
+        assert path.name.startswith(number[:2])
+        assert f'check("{number}"' in "\n".join(code_of(read(path)))
+
+
 def test_the_path_names_every_notebook() -> None:
-    """notebooks/README.md lists each notebook, in order."""
+    """notebooks/README.md lists each notebook, in order, with its title and its question."""
     text = (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8")
 
     assert [path.name for path in NOTEBOOKS] == re.findall(r"\((\d\d_\w+\.ipynb)\)", text)
+    for path in NOTEBOOKS:
+        title, _, question = (line for line in prose_of(read(path)).splitlines()[:5] if line)
+        asked = question.removeprefix("**Question: ").removesuffix("**")
+        assert f"[{title.removeprefix('# ')}]({path.name}) | {asked[0].upper()}{asked[1:]} |" in text

@@ -91,7 +91,7 @@ def test_a_press_runs_what_is_chosen(stage: Stage) -> None:
 
 
 def test_only_the_painter_writes(stage: Stage) -> None:
-    """Bars, state line and button change in the painter's thread alone, and runs are read there."""
+    """Bars and state line change in the painter's thread alone, runs are read there, and the button never changes."""
     stage.panel.button.click()
     stage.started.wait(5)
     stage.runs[0].sent["DummyWorker-0"] = 5
@@ -136,12 +136,12 @@ def test_the_final_state_is_painted(stage: Stage) -> None:
     assert stage.panel.counts == {"DummyWorker-0": 777, "DummyWorker-1": 0}
 
 
-def test_the_button_rests_while_it_runs(stage: Stage) -> None:
-    """Disabled from the start to the end; a second press starts nothing; afterwards it works again."""
+def test_a_press_while_it_runs_does_nothing(stage: Stage) -> None:
+    """The button stays enabled, so that the keyboard's focus stays; a second press starts nothing until the end."""
     assert stage.panel.press()
     stage.started.wait(5)
 
-    assert stage.panel.button.disabled
+    assert not stage.panel.button.disabled
     assert not stage.panel.press()
     assert "Running: round-robin, 800 requests to 8 workers." == stage.panel.state
 
@@ -150,6 +150,25 @@ def test_the_button_rests_while_it_runs(stage: Stage) -> None:
     assert not stage.panel.button.disabled
     assert stage.panel.press()
     until(lambda: len(stage.runs) == 2)
+    stage.runs[1].over.set()
+    assert stage.panel.wait(5)
+
+
+def test_the_end_is_told_when_a_press_works_again(stage: Stage) -> None:
+    """It says "Running" until the run is closed, and a press in answer to "Done" starts the next one."""
+    pressed: list[bool] = []
+    stage.panel._status.observe(
+        lambda change: pressed.append(stage.panel.press()) if "Done" in change["new"] and not pressed else None, "value"
+    )
+    stage.panel.press()
+    stage.started.wait(5)
+    said: list[str] = []
+    stage.runs[0].close = lambda: said.append(stage.panel.state)  # type: ignore[method-assign]
+    stage.runs[0].over.set()
+    until(lambda: len(stage.runs) == 2)
+
+    assert ["Running: round-robin, 800 requests to 8 workers."] == said
+    assert [True] == pressed
     stage.runs[1].over.set()
     assert stage.panel.wait(5)
 
@@ -230,10 +249,12 @@ def test_a_run_that_breaks_is_closed(stage: Stage) -> None:
 
 
 def test_close_ends_a_run(stage: Stage) -> None:
-    """Closing does not wait for the requests, says so, and starts no other run."""
+    """Closing does not wait for the requests, says so, and starts no other run; only now the button is disabled."""
     stage.panel.press()
     stage.started.wait(5)
     stage.panel.close()
+
+    assert stage.panel.button.disabled
 
     assert stage.panel.state.startswith("Stopped: ")
     assert 1 == stage.panel.state.count("The panel is closed")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from itertools import pairwise
-from math import isclose
 from typing import Any, TypeAlias
 
-from dynlab.lessons.exercise import Exercise, Finding, Mistake, State, Stumbled, call, need_function, shown, wrong
+from dynlab.lessons.exercise import Exercise, Finding, Mistake, Stumbled, call, need_function, shown, wrong
+from dynlab.lessons.exercises.values import compare, is_number, same
 
 __all__ = ("EXERCISES", "STREAMS")
 
@@ -30,58 +31,23 @@ STREAMS: dict[str, Events] = {
 """Recorded streams as (time_ms, kind); none begins at 0."""
 
 FIVE, ONE, NONE = STREAMS
-
-
-def _times(events: Events, kind: str = "item") -> list[float]:
-    return [time_ms for time_ms, found in events if found == kind]
-
-
-def _near(value: Any, expected: float) -> bool:
-    return _number(value) and isclose(value, expected, rel_tol=1e-6, abs_tol=1e-6)
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _ask(function: Any, name: str, stream: str) -> Any:
-    """Call the reader's function with a copy of a stream, so that nothing it does to it stays."""
-    return call(function, list(STREAMS[stream]), given=f"the stream {stream}")
+_SENT, _RECEIVED, *_ITEMS, _ENDED, _ANSWERED = [time_ms for time_ms, _ in STREAMS[FIVE]]
 
 
 def judge_ttft(answer: Any) -> str:
     """Time from the send to the first item; None without items."""
     ttft = need_function(answer, "ttft", "events")
-    events = STREAMS[FIVE]
-    sent, items = events[0][0], _times(events)
-    got = _ask(ttft, "ttft", FIVE)
-    if got is None:
-        raise Finding("mistake", "`ttft(events)` returns None for a stream of five tokens. Is a `return` missing?")
-    if not _number(got):
-        raise Finding("wrong type", f"`ttft(events)` returns {shown(got)}. One number is asked for, in milliseconds.")
-    right = items[0] - sent
-    if _near(got, items[0]):
-        wrong("time of the day", got=got, sent=sent)
-    if any(_near(got, later - sent) for later in (items[-1], *_times(events, "ended"), *_times(events, "answered"))):
-        wrong("the whole answer", got=got)
-    if _near(got, events[1][0] - sent):
-        wrong("any event", got=got)
-    if _near(got, items[0] - events[1][0]):
-        wrong("from the Frontend on", got=got)
-    if any(_near(got, right * factor) for factor in (1e-3, 1e3, 1e6, 1e-6)):
-        raise Finding("close", f"The right time in another unit: {got:g}. The events are in milliseconds; so is TTFT.")
-    if _near(got, -right):
-        raise Finding("close", f"{got:g} ms is before the send. Subtract the other way round.")
-    if not _near(got, right):
-        about: State = "close" if abs(got - right) <= 1 else "mistake"
-        raise Finding(about, f"The stream of five tokens gives {got:g} ms. Sent at 12.0, first item at 61.0.")
+    foreseen = {
+        "time of the day": [[_ITEMS[0]]],
+        "the whole answer": [[end - _SENT] for end in (_ITEMS[-1], _ENDED, _ANSWERED)],
+        "any event": [[_RECEIVED - _SENT]],
+        "from the Frontend on": [[_ITEMS[0] - _RECEIVED]],
+    }
+    _judge_five(ttft, "ttft", _one, [_ITEMS[0] - _SENT], foreseen)
     got = _ask(ttft, "ttft", ONE)
-    if not _near(got, 47.0):
+    if not same([got], [47.0]):
         wrong("needs two tokens", got=shown(got))
-    try:
-        got = _ask(ttft, "ttft", NONE)
-    except Stumbled as stumbled:
-        wrong("falls over without a token", error=type(stumbled.error).__name__)
+    got = _ask(ttft, "ttft", NONE, "falls over without a token")
     if got is not None:
         wrong("a number for no token", got=shown(got))
     return "49 ms, 47 ms, and None where no token came."
@@ -90,55 +56,67 @@ def judge_ttft(answer: Any) -> str:
 def judge_itl(answer: Any) -> str:
     """Gaps between neighbouring items; an empty list for fewer than two."""
     itl = need_function(answer, "itl", "events")
-    events = STREAMS[FIVE]
-    items = _times(events)
-    right = [later - sooner for sooner, later in pairwise(items)]
-    got = _ask(itl, "itl", FIVE)
-    if got is None:
-        raise Finding("mistake", "`itl(events)` returns None for a stream of five tokens. Is a `return` missing?")
-    if _number(got):
-        wrong("one number", got=got)
-    got = _list(got)
-    if _same(got, right):
-        _judge_short(itl)
-        return "Gaps of 40.5, 39.5, 80 and 40.5 ms; no gap with one token or with none."
-    if _same(got, [items[0] - events[0][0], *right]):
-        wrong("TTFT among the gaps", first=got[0])
-    if len(got) > len(right) and _same(got[: len(right)], right):
-        wrong("the end among the gaps", last=got[-1])
-    if _same(got, [later - items[0] for later in items[1:]]) or _same(got, [t - events[0][0] for t in items]):
-        wrong("all from one point", got=shown(got))
-    if _same(got, [later - sooner for (sooner, _), (later, _) in pairwise(events)]):
-        wrong("every event")
-    if any(_same(got, [gap * factor for gap in right]) for factor in (1e-3, 1e3, -1)) or _same(got, right[::-1]):
-        raise Finding("close", f"Right but for unit, sign or order: {shown(got)}. Gaps in ms, first gap first.")
-    if len(got) == len(right) and all(abs(a - b) <= 1 for a, b in zip(got, right, strict=True)):
-        raise Finding("close", f"Each gap is right to a millisecond: {shown(got)}. Leave the rounding out.")
-    raise Finding("mistake", f"The stream of five tokens gives {shown(got)}. Items at {', '.join(map(str, items))}.")
-
-
-def _judge_short(itl: Any) -> None:
-    """Streams with fewer than two tokens have no gap."""
+    foreseen = {
+        "TTFT among the gaps": [_gaps([_SENT, *_ITEMS])],
+        "the end among the gaps": [_gaps([*_ITEMS, end]) for end in (_ENDED, _ANSWERED)],
+        "all from one point": [[t - _ITEMS[0] for t in _ITEMS[1:]], [t - _SENT for t in _ITEMS]],
+        "every event": [_gaps([time_ms for time_ms, _ in STREAMS[FIVE]])],
+    }
+    _judge_five(itl, "itl", _list, _gaps(_ITEMS), foreseen)
     for stream in (ONE, NONE):
-        try:
-            got = _ask(itl, "itl", stream)
-        except Stumbled as stumbled:
-            wrong("falls over on a short stream", stream=stream, error=type(stumbled.error).__name__)
-        if got is None or _number(got) or _list(got):
+        got = _ask(itl, "itl", stream, "falls over on a short stream")
+        if got is None or is_number(got) or _list(got):
             wrong("a gap out of nothing", stream=stream, got=shown(got))
+    return "Gaps of 40.5, 39.5, 80 and 40.5 ms; no gap with one token or with none."
+
+
+def _gaps(times: list[float]) -> list[float]:
+    return [later - sooner for sooner, later in pairwise(times)]
+
+
+def _judge_five(
+    function: Any,
+    name: str,
+    read: Callable[[Any], list[float]],
+    right: list[float],
+    foreseen: Mapping[str, list[list[float]]],
+) -> None:
+    """Hold what a function makes of five tokens against the right numbers; `read` refuses what are none."""
+    got = _ask(function, name, FIVE)
+    if got is None:
+        raise Finding("mistake", f"`{name}(events)` returns None for a stream {FIVE}. Is a `return` missing?")
+    compare(read(got), right, foreseen, f"Sent at {_SENT:g}, items at {', '.join(f'{t:g}' for t in _ITEMS)};")
+
+
+def _ask(function: Any, name: str, stream: str, falls_over: str = "") -> Any:
+    """Call the reader's function with a copy of a stream, so that nothing it does to it stays.
+
+    Where `falls_over` names a mistake, whatever the function raises is that mistake.
+    """
+    try:
+        return call(function, list(STREAMS[stream]), given=f"the stream {stream}")
+    except Stumbled as stumbled:
+        if not falls_over:
+            raise
+        wrong(falls_over, stream=stream, error=type(stumbled.error).__name__)
+
+
+def _one(got: Any) -> list[float]:
+    """Read what `ttft` returns."""
+    if not is_number(got):
+        raise Finding("wrong type", f"`ttft(events)` returns {shown(got)}. One number is asked for, in milliseconds.")
+    return [got]
 
 
 def _list(got: Any) -> list[float]:
     """Read what `itl` returns; only plain numbers in a list or tuple."""
+    if is_number(got):
+        wrong("one number", got=got)
     if not isinstance(got, list | tuple):
         raise Finding("wrong type", f"`itl(events)` returns {shown(got)}. A list of gaps is asked for.")
-    if not all(map(_number, got)):
+    if not all(map(is_number, got)):
         raise Finding("wrong type", f"`itl(events)` returns {shown(got)}. Each gap is one number, in milliseconds.")
     return list(got)
-
-
-def _same(got: list[float], expected: list[float]) -> bool:
-    return len(got) == len(expected) and all(map(_near, got, expected))
 
 
 _TTFT = """\
@@ -167,20 +145,20 @@ EXERCISES = (
         solution=_TTFT,
         mistakes={
             "time of the day": Mistake(
-                "{got:g} is when the first item came, on the clock of the recording. "
-                "The request was sent at {sent:g}, not at 0.",
+                "{got} is when the first item came, on the clock of the recording. "
+                "The request was sent at 12, not at 0.",
                 _TTFT.replace(" - sent[0]", ""),
             ),
             "the whole answer": Mistake(
-                "{got:g} ms is the time to the end of the answer. The first token came long before.",
+                "{got} ms is the time to the end of the answer. The first token came long before.",
                 _TTFT.replace("items[0] -", "items[-1] -"),
             ),
             "any event": Mistake(
-                "{got:g} ms is when the Frontend received the request. Only events of kind `item` are tokens.",
+                "{got} ms is when the Frontend received the request. Only events of kind `item` are tokens.",
                 "def ttft(events):\n    return events[1][0] - events[0][0] if len(events) > 4 else None\n",
             ),
             "from the Frontend on": Mistake(
-                "{got:g} ms begins when the Frontend received the request. You wait from the moment you send.",
+                "{got} ms begins when the Frontend received the request. You wait from the moment you send.",
                 _TTFT.replace('"sent"', '"received"'),
             ),
             "needs two tokens": Mistake(

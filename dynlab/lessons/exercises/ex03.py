@@ -1,13 +1,15 @@
-"""Exercise of notebook 03: weighted round robin, for workers that are not equally fast."""
+"""Exercises of notebook 03: weighted round robin for workers that are not equally fast, and what p99 is."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import groupby
+from random import Random
 from typing import Any
 
 from dynlab.lessons.exercise import Exercise, Finding, Mistake, Stumbled, call, need_function, shown, wrong
+from dynlab.lessons.exercises.values import compare, is_number
 from dynlab.protocols import EndpointId, Envelope, Instance
 
 __all__ = ("EXERCISES", "WEIGHTS")
@@ -16,6 +18,9 @@ WEIGHTS = {7001: 3, 7002: 1, 7003: 1}
 REQUESTS = 1000
 SLACK = 4
 """Picks that a smooth rule may be off by after the set of workers changed in the middle of a round."""
+
+TIMES = {n: Random(n).sample([15.0, *(20.0 + 2.5 * step for step in range(n - 1))], n) for n in (200, 40)}
+"""Times of 200 and of 40 requests in ms, in no order; each happened once."""
 
 _ENDPOINT = EndpointId("dynamo-demo", "DummyWorker", "begenerate")
 
@@ -92,6 +97,32 @@ def _judge_after_leave(pick: Callable[..., Any], left: list[Instance], gone: int
     wrong("weights slip after a leave", gone=gone, said=said, wanted=", ".join(f"{i}: {wanted[i]}" for i in ids))
 
 
+def judge_p99(answer: Any) -> str:
+    """The shortest time within which 99 % were done, whatever their number."""
+    p99 = need_function(answer, "p99", "times")
+    for n, times in TIMES.items():
+        got = call(p99, list(times), given=f"the times of {n} requests")
+        if got is None:
+            raise Finding("mistake", "`p99(times)` returns None. Is a `return` missing?")
+        if not is_number(got):
+            raise Finding("wrong type", f"`p99(times)` returns {shown(got)}. One number is asked for, in milliseconds.")
+        ordered = sorted(times)
+        rank = -(-99 * n // 100)  # 198 of 200, and all of 40, as 39 would be 97.5 %
+        foreseen = {
+            "in no order": [[times[place]] for place in (rank - 1, min(rank, n - 1), int(0.99 * (n - 1)))],
+            "the slowest": [[ordered[-1]]],
+            "the mean": [[sum(times) / n]],
+            "the fast end": [[ordered[place]] for place in (n - rank, n // 100, n // 100 - 1)],
+            "one rank too far": [[ordered[min(rank, n - 1)]]],
+            "one rank too near": [[ordered[rank - 2]]],
+        }
+        if ordered[rank - 2] < got < ordered[min(rank, n - 1)] and got not in times:
+            said = f"{got:g} ms lies between two of the {n} times"
+            raise Finding("close", f"{said}; some programs draw a line there. Return a time that a request took.")
+        compare([got], [ordered[rank - 1]], foreseen, f"For the times of {n} requests")
+    return "The 198th of 200 times, and of 40 the slowest: 39 would only be 97.5 %."
+
+
 _WEIGHTS = "WEIGHTS = {7001: 3, 7002: 1, 7003: 1}\n"
 
 _SMOOTH = (
@@ -108,6 +139,14 @@ def pick(request, instances):
     return best
 """
 )
+
+
+_P99 = """\
+from math import ceil
+
+def p99(times):
+    return sorted(times)[ceil(0.99 * len(times)) - 1]
+"""
 
 
 def _cycle(order: str, chosen: str) -> str:
@@ -170,6 +209,45 @@ EXERCISES = (
             "returns a place": Mistake(
                 "It returned {got}, a place in the list. Return `instances[{got}]`, or an id: {ids}.",
                 _cycle("    order = [0, 1, 0, 2, 0]\n", "order[next(turn) % 5]"),
+            ),
+        },
+    ),
+    Exercise(
+        number="03.2",
+        task="Write `p99(times)`: the shortest of the times within which at least 99 % of the requests were done.",
+        answer="p99",
+        judge=judge_p99,
+        hints=(
+            "Put the times in order first. How many requests are 99 % of 200, and where does the last of them stand?",
+            "The 198th of 200 stands at place 197. For 40 requests 99 % are 39.6: is the 39th enough?",
+            "`math.ceil(0.99 * len(times))` says the how-manieth it is; places begin at 0.",
+        ),
+        solution=_P99,
+        mistakes={
+            "in no order": Mistake(
+                "{got} ms is a time from somewhere in the middle: `times` is in no order. Sort a copy first.",
+                _P99.replace("sorted(times)", "times"),
+            ),
+            "the slowest": Mistake(
+                "{got} ms is the slowest request: 100 % were done by then. Of 200, two may take longer than p99.",
+                "def p99(times):\n    return max(times)\n",
+            ),
+            "the mean": Mistake(
+                "{got} ms is the mean. It mixes the few slow ones with the many fast ones; "
+                "p99 is the time that one in a hundred exceeds.",
+                "def p99(times):\n    return sum(times) / len(times)\n",
+            ),
+            "the fast end": Mistake(
+                "{got} ms is at the fast end: nearly all take longer. Sort upwards, and count from the fastest.",
+                _P99.replace("sorted(times)", "sorted(times, reverse=True)"),
+            ),
+            "one rank too far": Mistake(
+                "{got} ms is the 199th of 200 times. Places begin at 0: the 198th stands at place 197.",
+                _P99.replace(" - 1]", "]"),
+            ),
+            "one rank too near": Mistake(
+                "Of 40 requests you return the 39th, {got} ms. Only 97.5 % were done by then: round up.",
+                _P99.replace("ceil(", "int("),
             ),
         },
     ),
