@@ -10,20 +10,13 @@ from typing import Any
 
 from dynlab.errors import DynlabError
 from dynlab.hello_world import Frontend
-from dynlab.routing.modes import RouterMode
+from dynlab.routing.modes import PLAIN_MODES, RouterMode
 from dynlab.serving.deployment import Deployment
 from dynlab.serving.serve import serve
 from dynlab.trace_log import TraceLog
 
 __all__ = ("hello",)
 
-MODES = (
-    RouterMode.ROUND_ROBIN,
-    RouterMode.RANDOM,
-    RouterMode.POWER_OF_TWO,
-    RouterMode.LEAST_LOADED,
-    RouterMode.DIRECT,
-)
 _SHOWN = 12
 """Columns of the table; more workers than that would not fit a line."""
 
@@ -38,7 +31,7 @@ def hello(requests: int, workers: int, seed: int, port: int, picture: Path, say:
     mistakes: list[str] = []
     with serve(Frontend, workers={"DummyWorker": workers}, seed=seed, port=port, name="dynlab hello") as deployment:
         say(f"POST {deployment.url}/fegenerate, {requests} requests in each mode")
-        for mode in MODES:
+        for mode in PLAIN_MODES:
             deployment.router_mode = mode
             mistakes += _run(deployment, mode, requests, runs, say)
         say("")

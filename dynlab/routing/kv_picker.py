@@ -15,7 +15,7 @@ from dynlab.protocols import Envelope, Instance
 from dynlab.routing.kv import KvDecision, KvRouter, KvRouterConfig
 from dynlab.routing.modes import Pick, RouterMode
 
-__all__ = ("COLUMNS", "KvPicker", "checked_settings", "tokens_of")
+__all__ = ("COLUMNS", "WEIGHTS", "KvPicker", "checked_settings", "tokens_of")
 
 COLUMNS = {
     "prefill_tokens": "prefill",
@@ -27,6 +27,10 @@ COLUMNS = {
     "cost": "cost",
 }
 """What a pick's detail holds of each worker, by the names of a decision's columns."""
+
+
+WEIGHTS = ("prefill_load_scale", "decode_active_request_weight", "router_temperature", "router_track_prefill_tokens")
+"""What a pick's detail holds of the router's settings: they explain a cost."""
 
 
 def checked_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,6 +80,7 @@ class KvPicker:
         self.router = router
         self._numbers = itertools.count(1)
         self._listed: set[int] = set()
+        self._weights = {name: getattr(router.config, name) for name in WEIGHTS}
 
     def pick(self, request: Envelope, instances: Sequence[Instance]) -> Pick:
         """Choose the cheapest instance, and book the request there."""
@@ -83,7 +88,7 @@ class KvPicker:
         booking = f"{request.request_id}/{next(self._numbers)}"
         self.router.reserve(booking, decision)
         chosen = next(i for i in instances if i.instance_id == decision.worker_id)
-        return Pick(chosen, _detail(decision), booking)
+        return Pick(chosen, {**_detail(decision), **self._weights}, booking)
 
     def prefill_complete(self, booking: str) -> None:
         """The first item came."""

@@ -15,6 +15,7 @@ from dynlab.errors import ConfigError, InstanceNotFoundError, PickError, did_you
 from dynlab.protocols import Envelope, Instance
 
 __all__ = (
+    "PLAIN_MODES",
     "Bookkeeper",
     "CustomPicker",
     "DeviceAwareWeightedPicker",
@@ -47,6 +48,15 @@ class RouterMode(StrEnum):
     LEAST_LOADED = "least-loaded"
     DEVICE_AWARE_WEIGHTED = "device-aware-weighted"
 
+
+PLAIN_MODES = (
+    RouterMode.ROUND_ROBIN,
+    RouterMode.RANDOM,
+    RouterMode.POWER_OF_TWO,
+    RouterMode.LEAST_LOADED,
+    RouterMode.DIRECT,
+)
+"""Those that know nothing of caches and devices."""
 
 RouterSpec: TypeAlias = RouterMode | str | PickFunction
 """How a reader names a router: a mode, its name in either spelling, or a pick function."""

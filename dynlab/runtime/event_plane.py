@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, wait
 from typing import Any, TypeAlias
 
 from dynlab.protocols import EndpointId
@@ -41,6 +42,12 @@ class Publisher:
         for reader in tuple(self._readers):
             if not reader.offer(self, event):
                 self._readers.remove(reader)
+
+    def snapshot(self) -> Future[list[Any]]:
+        """Ask for what there is, from any thread."""
+        answer: Future[list[Any]] = Future()
+        self.home.post(lambda: answer.set_result(list(self._snapshot())))
+        return answer
 
     def welcome(self, reader: Subscription) -> None:
         """Tell a new reader what there is. Runs on the publisher's loop, so nothing changes meanwhile."""
@@ -115,6 +122,14 @@ class EventPlane:
         for publisher in publishers:
             publisher.home.post(publisher.welcome, reader)
         return reader
+
+    def snapshots(self, timeout: float) -> dict[int, list[Any]]:
+        """Ask every publisher what there is now, from a thread that runs none of them; who is too busy is left out."""
+        with self._lock:
+            publishers = [publisher for each in self._publishers.values() for publisher in each]
+        asked = {publisher.instance_id: publisher.snapshot() for publisher in publishers}
+        done, _ = wait(asked.values(), timeout)
+        return {instance_id: future.result() for instance_id, future in asked.items() if future in done}
 
     def leave(self, instance_id: int) -> None:
         """Forget what an instance published; its readers learn from discovery that it is gone."""

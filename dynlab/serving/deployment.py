@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynlab.config import ServiceConfig
 from dynlab.errors import DeploymentError
+from dynlab.kv.indexer import KvIndexer
 from dynlab.routing.modes import PickFunction, RouterMode, RouterSpec, parse_router_mode, router_name
 from dynlab.runtime.local import LocalPlanes, LocalRuntime
 from dynlab.sdk.context import dynamo_context
@@ -108,6 +109,14 @@ class Deployment:
         from dynlab.views.explanation import Explanation  # noqa: PLC0415
 
         return Explanation.of(self.traces.last if request_id is None else self.traces[request_id])
+
+    def kv_index(self, timeout: float = 1.0) -> KvIndexer:
+        """Return what the workers' KV caches hold now; a worker that is busy for `timeout` seconds is left out."""
+        index = KvIndexer()
+        for instance_id, events in self.planes.events.snapshots(timeout).items():
+            for event in events:
+                index.apply_event(instance_id, event)
+        return index
 
     def logs(self, last: int | None = None) -> list[str]:
         """Return what the services logged, oldest first."""

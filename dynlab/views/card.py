@@ -169,7 +169,7 @@ def card_html(
         f"traced{''.join(f', {n} {outcome}' for outcome, n in ends)}."
     )
     title = [tag("b", name, style="font-size:115%"), tag("b", marked(state))]
-    router = ["router ", tag("b", router_mode), f" · {len(traces)} requests traced"]
+    router = ["router ", tag("b", router_mode), f" · {counted(len(traces), 'request')} traced"]
     if ends:
         router.append(f"; of the newest {seen.requests}: " if seen.requests < len(traces) else ": ")
         errors = f" ({', '.join(name for name, n in seen.errors.most_common(2) if n)})"

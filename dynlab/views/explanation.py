@@ -22,6 +22,7 @@ from dynlab.views.html import (
     table,
     tag,
 )
+from dynlab.views.kv_terms import Scores
 from dynlab.views.style import MODES
 
 __all__ = ("Explanation", "reason", "rule")
@@ -62,6 +63,8 @@ def _why(decision: RoutingDecision) -> str:
         case "least-loaded" if "tied" in detail:
             among = f", drawn from {detail['tied']} that tie" if detail["tied"] != 1 else ""
             return f"{chosen.active_requests} active is the fewest of {len(eligible)} instances{among}"
+        case "kv" if scores := Scores.of(decision):
+            return scores.why
         case "direct":
             return "the caller named it"
     return f"{decision.mode} chose it, and the trace does not say what it looked at"
@@ -105,22 +108,27 @@ def _notes(decision: RoutingDecision, candidate: Candidate) -> str:
         "chosen": chosen,
         "drawn": candidate.instance_id in _drawn(decision),
         "tie": candidate.instance_id in _tied(decision),
+        **Scores.of(decision).notes(candidate.instance_id),
         failed: not candidate.eligible,
     }
     return ", ".join(note for note, holds in notes.items() if holds)
 
 
 def _shown(decision: RoutingDecision) -> list[Candidate]:
-    """Return the first candidates in their order; the chosen one and those drawn are always among them."""
-    wanted = {decision.instance_id, *_drawn(decision)}
+    """Return the first candidates in their order, or the cheapest; the chosen and those drawn are always there."""
+    cheapest = (score.instance_id for score in Scores.of(decision).shown(MAX_CANDIDATES))
+    wanted = {decision.instance_id, *_drawn(decision), *cheapest}
     ranked = sorted(enumerate(decision.candidates), key=lambda nc: (nc[1].instance_id not in wanted, nc[0]))
     return [candidate for _, candidate in sorted(ranked[:MAX_CANDIDATES], key=lambda nc: nc[0])]
 
 
 def _left_out(decision: RoutingDecision) -> str:
     shown = {c.instance_id for c in _shown(decision)}
-    loads = [c.active_requests for c in decision.candidates if c.instance_id not in shown]
-    return f"… and {len(loads)} more candidates, {min(loads)} to {max(loads)} active" if loads else ""
+    left = {c.instance_id: c.active_requests for c in decision.candidates if c.instance_id not in shown}
+    if not left:
+        return ""
+    span = Scores.of(decision).span(left) or f"{min(left.values())} to {max(left.values())} active"
+    return f"… and {len(left)} more candidates, {span}"
 
 
 @dataclass(frozen=True)
@@ -165,10 +173,11 @@ class Explanation:
             shown = _shown(decision) if len(decision.candidates) > 1 else []
             name = max((len(c.worker) for c in shown), default=0)
             load = max((len(str(c.active_requests)) for c in shown), default=0)
+            sums = Scores.of(decision).sums(c.instance_id for c in shown)
             for c in shown:
                 arrow = "->" if c.instance_id == decision.instance_id else "  "
                 row = f"   {arrow} {c.instance_id}  {c.worker:<{name}}  {c.active_requests:>{load}} active"
-                lines.append(f"{row}  {_notes(decision, c)}".rstrip())
+                lines.append(f"{row}{sums.get(c.instance_id, '')}  {_notes(decision, c)}".rstrip())
             if left_out := _left_out(decision):
                 lines.append(f"      {left_out}")
         return "\n".join(lines)
@@ -249,9 +258,10 @@ class Explanation:
         if len(decision.candidates) < 2:
             return line
         most = max(c.active_requests for c in decision.candidates)
-        rows = [_row(decision, c, most) for c in _shown(decision)]
+        scores = Scores.of(decision)
+        rows = [_row(decision, c, most, scores) for c in _shown(decision)]
         more = _left_out(decision)
-        shown = table(("candidate", "id", "active at the pick", ""), [rows])
+        shown = table(("candidate", "id", "active at the pick", *(scores.header if scores else ()), ""), [rows])
         return joined([line, shown, tag("div", muted(more)) if more else ""])
 
     def _try(self, hop: Hop) -> str:
@@ -266,7 +276,7 @@ def _failure(stop: _Stop) -> str:
     return f" ({stop.outcome})" if outcome_state(stop.outcome) == "failed" else ""
 
 
-def _row(decision: RoutingDecision, candidate: Candidate, most: int) -> tuple[str, tuple[object, ...]]:
+def _row(decision: RoutingDecision, candidate: Candidate, most: int, scores: Scores) -> tuple[str, tuple[object, ...]]:
     """Draw one candidate; who was not even looked at stands back."""
     chosen = candidate.instance_id == decision.instance_id
     drawn = _drawn(decision)
@@ -276,6 +286,7 @@ def _row(decision: RoutingDecision, candidate: Candidate, most: int) -> tuple[st
     return "font-weight:bold" if chosen else f"opacity:{MUTED_OPACITY}" if aside else "", (
         joined([arrow, name]),
         candidate.instance_id,
-        bar(candidate.active_requests, most, candidate.active_requests),
+        candidate.active_requests if scores else bar(candidate.active_requests, most, candidate.active_requests),
+        *(scores.cells(candidate.instance_id) if scores else ()),
         _notes(decision, candidate),
     )

@@ -186,7 +186,7 @@ def _stop(box: Box) -> Html:
 
 def framed(label: str, *parts: object) -> Html:
     """Put a frame around a view; `label` is what a screen reader says of it."""
-    style = "display:inline-block;max-width:100%;padding:8px 14px;border-radius:8px;font-size:93%"
+    style = "display:inline-block;box-sizing:border-box;max-width:100%;padding:8px 14px;border-radius:8px;font-size:93%"
     return tag(
         "div", *parts, role="group", aria_label=label, style=f"{style};border:1px solid {_EDGE};line-height:1.45"
     )

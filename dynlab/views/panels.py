@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import ipywidgets
 
-from dynlab.routing.modes import RouterMode
+from dynlab.routing.modes import PLAIN_MODES, RouterMode
 from dynlab.views.style import MODES, mode_style
 
 __all__ = ("RoutingPanel", "RoutingRun", "bars_html")
@@ -69,7 +69,7 @@ class RoutingPanel:
     disabled one loses the keyboard's focus; a press during a run does nothing.
     """
 
-    def __init__(self, start: Start, modes: Sequence[str] = tuple(RouterMode)) -> None:
+    def __init__(self, start: Start, modes: Sequence[str] = PLAIN_MODES) -> None:
         self._start = start
         self._lock = threading.Lock()
         self._painter: threading.Thread | None = None

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from dynlab.kv.blocks import BLOCK_SIZE
+from dynlab.kv.indexer import KvIndexer
 from dynlab.trace_log import TraceLog
 from dynlab.tracing import RequestTrace
 from dynlab.views.figure import Picture, Table
+from dynlab.views.kv_terms import Decision, Scores
 from dynlab.views.lanes import draw_lanes
 from dynlab.views.latency import CURSORS, Runs, What, draw_latency, finding_of, runs_of
 from dynlab.views.plots import MAX_PICKS, Picks, guess_values, new_column, plot_picks, plot_routing
+from dynlab.views.prefix_tree import PrefixTree, draw_prefix_tree
+from dynlab.views.residency import Prompts, Residency, draw_residency
+from dynlab.views.score_card import draw_score_card
 from dynlab.views.timeline import timeline_of
 from dynlab.views.waterfall import plot_waterfall, spans_of
 
@@ -23,7 +29,10 @@ __all__ = (
     "latency_picture",
     "overview_picture",
     "picks_picture",
+    "prefix_tree_picture",
+    "residency_picture",
     "routing_picture",
+    "score_card_picture",
     "waterfall_picture",
 )
 
@@ -127,6 +136,53 @@ def latency_picture(runs: Runs, what: What = "total") -> Picture:
     header = ("run", "n", "mean ms", *(f"p{p} ms" for p in CURSORS), "max ms", "not drawn")
     rows = [(*row, sum(run.left_out.values())) for row, run in zip(rows, read, strict=True)]
     return Picture(_figure(draw_latency(read, what)), label, Table(header, rows))
+
+
+def score_card_picture(decision: Decision, names: Mapping[int, str] | None = None) -> Picture:
+    """What each worker would have cost a KV router, part by part, and whether the fullest cache won."""
+    scores = Scores.of(decision, names)
+    label = f"{scores.finding}."
+    if scores:
+        label += f" {scores.chosen.worker}: {scores.made}."
+    header = ("worker", "cached blocks", "prompt", "queued prefill", "credit", "decode", "requests", "cost")
+    rows = [
+        (s.worker, s.cached, *(round(part, 4) for part in (s.prompt, s.queued, s.credit, s.decode, s.weight, s.cost)))
+        for s in scores
+    ]
+    return Picture(_figure(draw_score_card(scores)), label, Table(header, rows))
+
+
+def prefix_tree_picture(
+    prompts: Sequence[str],
+    indexer: KvIndexer,
+    block_size: int = BLOCK_SIZE,
+    query: str | None = None,
+    workers: Mapping[int, str] | None = None,
+) -> Picture:
+    """Which blocks prompts share and who holds them, and where the reuse of the query stops."""
+    tree = PrefixTree.of(prompts, indexer, block_size, query, workers)
+    rows = [
+        (b.depth, b.word, b.run, b.requests, ", ".join(tree.workers.get(w, str(w)) for w in sorted(b.holders)))
+        for b in tree.root.walk()
+    ]
+    header = ("place", "first word", "blocks", "requests", "held by")
+    label = f"{tree.finding}." + (f" {tree.left_out} other prompts are not drawn." if tree.left_out else "")
+    return Picture(_figure(draw_prefix_tree(tree)), label, Table(header, rows))
+
+
+def residency_picture(
+    prompts: Prompts,
+    indexer: KvIndexer,
+    block_size: int = BLOCK_SIZE,
+    family: Callable[[str], str] | None = None,
+    workers: Mapping[int, str] | None = None,
+    traces: TraceLog[Any] | None = None,
+) -> Picture:
+    """Which worker holds how much of which prefix family, and how often it is held in all."""
+    residency = Residency.of(prompts, indexer, block_size, family, workers, traces)
+    rows = [(each.name, each.requests, each.blocks, *each.held) for each in residency.families]
+    header = ("family", "requests", "blocks", *residency.workers)
+    return Picture(_figure(draw_residency(residency)), f"{residency.finding}.", Table(header, rows))
 
 
 def overview_picture(runs: Mapping[str, TraceLog[Any]]) -> Picture:

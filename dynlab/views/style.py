@@ -7,20 +7,27 @@ no red, no green or no blue. Shape says the same as colour. Workers have no colo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from textwrap import fill
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = (
+    "DECODE",
     "INK",
     "MODES",
     "MUTED",
     "OWN_MODE",
     "OWN_TIME",
     "PAPER",
+    "SHARES",
     "TIER",
     "WASTED",
     "WASTED_BAND",
     "LineStyle",
     "ModeStyle",
+    "headline",
     "mode_style",
 )
 
@@ -29,8 +36,12 @@ INK = "#1A1A1A"
 MUTED = "#595959"
 TIER = "#5A6B7E"
 OWN_TIME = "#0A4D8C"
+DECODE = "#D5E8D4"
 WASTED = "#B0440B"
 WASTED_BAND = "#FBE8DA"  # so pale that what stands on it keeps its contrast
+
+SHARES = ("#FFFFFF", "#D6E6F4", "#9CC4E4", "#2F74AD", "#0B3A6B")
+"""From nothing to all in five steps of one hue; on the two darkest, words are white."""
 
 LineStyle: TypeAlias = str | tuple[int, tuple[int, ...]]
 """A line's dashes, in the spelling that matplotlib reads: a sign, or lengths of dash and gap."""
@@ -63,3 +74,8 @@ OWN_MODE = ModeStyle("#9600FF", "#9600FF", (0, (6, 2, 1, 2, 1, 2)), 1.5, "P")
 def mode_style(mode: str) -> ModeStyle:
     """Return how a mode looks; all functions of a reader's own look alike."""
     return MODES.get(mode, OWN_MODE)
+
+
+def headline(ax: Axes, finding: str, width: int, pad: float = 6) -> None:
+    """Write the finding above a drawing, at most `width` characters a line and `pad` points away."""
+    ax.set_title(fill(finding, width), loc="left", fontsize=11, color=INK, fontweight="bold", pad=pad)

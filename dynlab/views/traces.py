@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Literal, Self
 
+from dynlab.protocols import RoutingDecision
 from dynlab.trace_files import read_traces, write_chrome, write_jsonl
 from dynlab.trace_log import TraceLog
 from dynlab.tracing import RequestTrace
@@ -27,6 +28,14 @@ class Trace(RequestTrace):
         from dynlab.views.pictures import waterfall_picture  # noqa: PLC0415
 
         return waterfall_picture(self)
+
+    def plot_score_card(self) -> Picture:
+        """Draw what each worker would have cost at the request's last pick by cost, and why the cheapest is so."""
+        from dynlab.views.pictures import score_card_picture  # noqa: PLC0415
+
+        picks = self.decisions
+        by_cost = [decision for decision in picks if decision.mode == "kv"]
+        return score_card_picture((by_cost or picks or [RoutingDecision("", 0, ())])[-1])
 
     def _repr_html_(self) -> str:
         return f"<code>{escape(repr(self))}</code>"

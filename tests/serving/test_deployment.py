@@ -448,7 +448,8 @@ def test_drain_finishes_what_is_under_way() -> None:
         busy = next(i for i in deployment.instances if i.service.name == "Worker" and i.active)
         draining = threading.Thread(target=deployment.drain, args=("Worker", busy.number))
         draining.start()
-        until(lambda: busy.state == "draining")
+        discovery, endpoint = deployment.planes.discovery, busy.runtime.servers[0].endpoint
+        until(lambda: busy.instance_id not in [listed.instance_id for listed in discovery.instances(endpoint)])
         other = deployment.ask("x", api="quick")
         assert [f"Worker-{1 - busy.number}"] == other
         Gate.opened.set()
@@ -699,7 +700,7 @@ def test_the_card_says_where_and_what() -> None:
 
         assert deployment.url in card
         assert "POST /fegenerate {prompt, request_id}" in card
-        assert "router <b>round-robin</b> · 1 requests traced" in card
+        assert "router <b>round-robin</b> · 1 request traced" in card
         for instance in instances:
             assert f">{instance.worker}<" in card
             assert f">{instance.instance_id}<" in card

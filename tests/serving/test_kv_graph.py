@@ -8,6 +8,7 @@ import pytest
 
 from dynlab.errors import ConfigError
 from dynlab.hello_world import Frontend
+from dynlab.kv.blocks import block_hashes, sequence_hashes, tokenize
 from dynlab.serving.deployment import Deployment
 from dynlab.serving.serve import serve
 
@@ -72,6 +73,16 @@ def test_a_dead_worker_costs_one_request(deployment: Deployment) -> None:
 
     assert 1 == len(deployment.ask(FAMILIES[0], request_id="after"))
     assert chosen != deployment.traces["after"].decisions[-1].instance_id
+
+
+def test_the_caches_can_be_looked_into(deployment: Deployment) -> None:
+    """Their index is a copy of what is there at that moment."""
+    before = deployment.kv_index()
+    deployment.ask(f"{FAMILIES[0]} question", request_id="r")
+    sequence = sequence_hashes(block_hashes(tokenize(FAMILIES[0]), 4))
+
+    assert {} == before.find_matches(sequence)
+    assert {deployment.traces["r"].decisions[-1].instance_id: 3} == deployment.kv_index().find_matches(sequence)
 
 
 def test_a_wrong_setting_is_an_error_in_the_cell() -> None:

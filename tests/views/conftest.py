@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import combinations
 
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.text import Text
 
 from dynlab.hop import Hop
 from dynlab.protocols import Candidate, RoutingDecision
@@ -62,3 +65,53 @@ def picked() -> Callable[..., Traces]:
         return traces
 
     return make
+
+
+def kv_decision(
+    cached: Sequence[int],
+    decode: Sequence[float],
+    *,
+    chosen: int | None = None,
+    prefill: Sequence[int] = (),
+    requests: Sequence[int] = (),
+    isl: int = 160,
+    block_size: int = 16,
+    credit: float = 1.0,
+    scale: float = 1.0,
+    weight: float = 0.0,
+) -> RoutingDecision:
+    """A pick by cost, worked out as `dynlab.routing.kv` says; by default, the cheapest one is chosen."""
+    ids = [FIRST_ID + n for n in range(len(cached))]
+    prefill, requests = prefill or [0] * len(ids), requests or [0] * len(ids)
+    raw = [(tokens + isl) / block_size for tokens in prefill]
+    cost = [
+        scale * max(0.0, whole - credit * hit) + blocks + weight * active
+        for whole, hit, blocks, active in zip(raw, cached, decode, requests, strict=True)
+    ]
+    detail = {
+        "isl_tokens": isl,
+        "block_size": block_size,
+        "workers": tuple(ids),
+        "prefill_tokens": tuple(prefill),
+        "overlap_blocks": tuple(cached),
+        "raw_blocks": tuple(raw),
+        "credit": (credit,) * len(ids),
+        "decode_blocks": tuple(decode),
+        "active_requests": tuple(requests),
+        "cost": tuple(cost),
+    }
+    candidates = tuple(Candidate(each, f"DummyWorker-{n}", requests[n]) for n, each in enumerate(ids))
+    return RoutingDecision("kv", ids[cost.index(min(cost)) if chosen is None else chosen], candidates, detail)
+
+
+def flaws(ax: Axes) -> list[str]:
+    """Words that are cut off by the edge of the picture, or that lie on others."""
+    figure = ax.figure
+    figure.draw_without_rendering()
+    words = [text for text in ax.findobj(Text) if text.get_text().strip() and text.get_visible()]
+    boxes = [(text.get_text(), text.get_window_extent()) for text in words]
+    drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    cut = drawn.x0 < 0 or drawn.x1 > width or drawn.y0 < 0 or drawn.y1 > height
+    return [f"cut off: {drawn}"] * int(cut) + [
+        f"{one} on {other}" for (one, a), (other, b) in combinations(boxes, 2) if a.overlaps(b.padded(-1))
+    ]

@@ -13,6 +13,7 @@ from dynlab.protocols import Candidate, RoutingDecision
 from dynlab.views.explanation import MAX_CANDIDATES, Explanation, reason, rule
 from dynlab.views.traces import Trace, Traces
 from dynlab.views.waterfall import spans_of
+from tests.views.conftest import kv_decision
 
 LOADS = (3, 1, 1, 5)
 
@@ -336,3 +337,67 @@ def test_a_saved_trace_explains_itself_again(tmp_path: Path) -> None:
 
     assert repr(Explanation.of(traces["r-1"])) == repr(Explanation.of(loaded["r-1"]))
     assert Explanation.of(traces["r-1"])._repr_html_() == Explanation.of(loaded["r-1"])._repr_html_()
+
+
+# ---------------------------------------------------------------------------- by cost
+
+
+def test_a_pick_by_cost_shows_how_each_cost_adds_up() -> None:
+    """As text: one column below the other; the lowest cost and the fullest cache are noted."""
+    made = kv_decision([2, 5, 8], [10, 5, 9], requests=[0, 1, 12])
+
+    assert [
+        (
+            "   DummyWorker-1 (id 7002): cost 10 is the lowest of 3 workers: 5 of the prompt's 10 blocks are cached, "
+            "5 to prefill, 5 to decode with."
+        ),
+        "      7001  DummyWorker-0   0 active  10 prefill - 2 credit + 10 decode = 18",
+        "   -> 7002  DummyWorker-1   1 active  10 prefill - 5 credit +  5 decode = 10  chosen, lowest cost",
+        "      7003  DummyWorker-2  12 active  10 prefill - 8 credit +  9 decode = 11  most cached",
+    ] == repr(Explanation.of(trace(made))).splitlines()[3:]
+
+
+def test_a_pick_by_cost_has_its_terms_as_columns() -> None:
+    """As HTML: the bar is the cost."""
+    html = html_of(kv_decision([2, 5, 8], [10, 5, 9]))
+
+    assert [
+        "candidate id active at the pick cached blocks prefill - credit + decode = cost",
+        "DummyWorker-0 7001 0 2 10 2 10 18",
+        "➜ DummyWorker-1 7002 0 5 10 5 5 10 chosen, lowest cost",
+        "DummyWorker-2 7003 0 8 10 8 9 11 most cached",
+    ] == rows_of(html)
+    assert ["100%", "56%", "61%"] == re.findall(r"width:(\d+%);b", html[html.index("<table") :])
+    assert "because kv: cost 10 is the lowest of 3 workers" in text_of(html)
+
+
+def test_weights_for_requests_are_a_term_of_their_own() -> None:
+    """Only where the router has them."""
+    made = kv_decision([2, 5, 8], [10, 5, 9], requests=[0, 1, 12], weight=2)
+
+    assert "7003  DummyWorker-2  12 active  10 prefill - 8 credit +  9 decode + 24 requests = 35" in (
+        repr(Explanation.of(trace(made)))
+    )
+    assert "+ decode + requests = cost" in rows_of(html_of(made))[0]
+
+
+def test_who_was_skipped_has_no_cost() -> None:
+    """The router did not look at it: its cells are empty."""
+    made = kv_decision([2, 5, 8], [10, 5, 9])
+    skipped = RoutingDecision("kv", 7002, (*made.candidates, Candidate(7004, "DummyWorker-3", 2, False)), made.detail)
+
+    assert "DummyWorker-3 7004 2 skipped: it failed a moment ago" == rows_of(html_of(skipped))[-1]
+    assert "      7004  DummyWorker-3  2 active  skipped: it failed a moment ago" in repr(
+        Explanation.of(trace(skipped))
+    )
+
+
+def test_of_many_costs_the_low_ones_are_shown() -> None:
+    """With the chosen one, whatever it cost."""
+    explanation = Explanation.of(trace(kv_decision([0] * 40, list(range(40, 0, -1)), chosen=1)))
+
+    assert "   -> 7002  DummyWorker-1 " in repr(explanation)
+    assert "tie" not in repr(explanation)
+    assert "DummyWorker-39  0 active  10 prefill - 0 credit +  1 decode = 11  lowest cost" in repr(explanation)
+    assert "… and 24 more candidates, cost 26 to 50" in repr(explanation)
+    assert 1 + MAX_CANDIDATES == len(rows_of(explanation._repr_html_()))

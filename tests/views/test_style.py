@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import pytest
 
-from dynlab.views.style import INK, MODES, MUTED, OWN_MODE, OWN_TIME, PAPER, TIER, WASTED, WASTED_BAND, mode_style
+from dynlab.views.plots import new_axes
+from dynlab.views.style import (
+    DECODE,
+    INK,
+    MODES,
+    MUTED,
+    OWN_MODE,
+    OWN_TIME,
+    PAPER,
+    SHARES,
+    TIER,
+    WASTED,
+    WASTED_BAND,
+    headline,
+    mode_style,
+)
 
 ALL = {**{mode: style.colour for mode, style in MODES.items()}, "own": OWN_MODE.colour}
 # How each kind of eye sees linear red, green and blue (Machado, Oliveira and Fernandes 2009, full severity).
@@ -72,6 +87,33 @@ def test_waste_is_told_from_work(eye: str) -> None:
     """The strip and the lanes, and the band and the paper, are not taken for each other."""
     assert distance(WASTED, TIER, eye) >= 15
     assert distance(WASTED_BAND, PAPER, eye) >= 5
+
+
+@pytest.mark.parametrize("eye", EYES)
+def test_shares_are_steps_of_one_stair(eye: str) -> None:
+    """Each is clearly darker than the one before, for any eye, and the number on it can be read."""
+    lightness = [lab(colour, eye)[0] for colour in SHARES]
+
+    assert all(one - other >= 8 for one, other in pairwise(lightness))
+    assert all(contrast(colour, INK if step <= 2 else PAPER) >= 4.5 for step, colour in enumerate(SHARES))
+    assert contrast(SHARES[0], MUTED) >= 4.5
+
+
+@pytest.mark.parametrize("eye", EYES)
+def test_parts_of_a_cost_are_told_apart(eye: str) -> None:
+    """Neighbours differ for any eye, and numbers on them can be read."""
+    parts = (PAPER, OWN_TIME, TIER, DECODE, PAPER)
+
+    assert all(distance(one, other, eye) >= 8 for one, other in pairwise(parts))
+    assert contrast(DECODE, INK) >= 4.5
+
+
+def test_a_headline_is_broken_into_lines() -> None:
+    """Of at most so many characters."""
+    ax = new_axes()
+    headline(ax, "one two three", 7)
+
+    assert "one two\nthree" == ax.get_title(loc="left")
 
 
 @pytest.mark.parametrize("eye", EYES)
