@@ -126,6 +126,11 @@ class Hop:
         return self._pick[3]
 
     @property
+    def detail(self) -> Mapping[str, Any]:
+        """What the rule looked at."""
+        return self._pick[4]
+
+    @property
     def decision(self) -> RoutingDecision | None:
         """Why this instance: None for a hop that nobody picked, such as the Frontend."""
         mode, roster, loads, inhibited, detail = self._pick

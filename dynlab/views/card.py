@@ -7,15 +7,13 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from dynlab.runtime.discovery import Discovery
 from dynlab.runtime.local import LocalRuntime
 from dynlab.runtime.loops import LoopThread
 from dynlab.trace_log import TraceLog
-from dynlab.tracing import RequestTrace
-from dynlab.views.explanation import rule
 from dynlab.views.html import (
     Box,
     Html,
@@ -29,12 +27,12 @@ from dynlab.views.html import (
     mark,
     marked,
     muted,
-    outcome_state,
     sign,
     striped,
     table,
     tag,
 )
+from dynlab.views.recent import Recent
 
 __all__ = ("CardRow", "CardTier", "card_html")
 
@@ -118,38 +116,6 @@ class CardTier:
         return rows if len(rows) <= SHOWN else sorted(rows, key=lambda row: row.state == "dead")
 
 
-@dataclass
-class _Seen:
-    """What the newest traces tell: how requests ended, who took and failed them, who called whom, and how at last."""
-
-    requests: int = 0
-    outcomes: Counter[str] = field(default_factory=Counter)
-    errors: Counter[str] = field(default_factory=Counter)
-    taken: Counter[str] = field(default_factory=Counter)
-    failed: Counter[str] = field(default_factory=Counter)
-    callers: dict[str, dict[str, None]] = field(default_factory=dict)
-    rules: dict[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, traces: Sequence[RequestTrace]) -> _Seen:
-        seen = cls()
-        for trace in reversed(traces):
-            seen.requests += 1
-            end = outcome_state(trace.outcome)
-            seen.outcomes[end] += 1
-            seen.errors[trace.outcome] += end == "failed"
-            for hop in list(trace.hops):
-                seen.taken[hop.worker] += 1
-                seen.failed[hop.worker] += outcome_state(hop.outcome) == "failed"
-                if hop.parent is None:
-                    continue  # whoever called was no part of the graph
-                seen.callers.setdefault(hop.service, {})[hop.parent.service] = None
-                # A decision lists all candidates: only the newest one is worth unpacking.
-                if hop.service not in seen.rules and (decision := hop.decision) is not None:
-                    seen.rules[hop.service] = rule(decision)
-        return seen
-
-
 def card_html(
     name: str,
     state: str,
@@ -161,7 +127,7 @@ def card_html(
 ) -> str:
     """Draw the card; `tiers` stand in the order of a request's way."""
     now = time.time()
-    seen = _Seen.of(traces.tail(RECENT))
+    seen = Recent.of(traces.tail(RECENT))
     rows = [row for tier in tiers for row in tier.shown]
     ends = [(outcome, seen.outcomes[outcome]) for outcome in ENDS if seen.outcomes[outcome]]
     label = (
@@ -175,6 +141,8 @@ def card_html(
         errors = f" ({', '.join(name for name, n in seen.errors.most_common(2) if n)})"
         words = {outcome: f"{n} {outcome}{errors if outcome == 'failed' else ''}" for outcome, n in ends}
         router.append(joined([marked(outcome, word) for outcome, word in words.items()], by=", "))
+    if seen.blocks:
+        router.append(f" · {seen.cached} of {counted(seen.blocks, 'prompt block')} were cached")
     if state == "closed":
         note = "Nothing runs any more; its traces and logs stay. Run the cell with serve(…) to start it again."
         return framed(label, tag("div", joined(title, by=" · ")), tag("div", *router), tag("div", muted(note)))
@@ -194,7 +162,7 @@ def card_html(
     )
 
 
-def _flow(tiers: Sequence[CardTier], seen: _Seen, router_mode: str, apis: Mapping[str, Sequence[str]]) -> Html:
+def _flow(tiers: Sequence[CardTier], seen: Recent, router_mode: str, apis: Mapping[str, Sequence[str]]) -> Html:
     """Draw client, tiers and the arrows between them."""
     names = [tier.name for tier in tiers]
     callers: dict[str, list[str]] = {}
@@ -235,7 +203,7 @@ def _load(tier: CardTier) -> tuple[object, ...]:
     return marks, muted(f"{active} active" if rows else "no instance")
 
 
-def _instances(tiers: Sequence[CardTier], seen: _Seen, now: float) -> Html:
+def _instances(tiers: Sequence[CardTier], seen: Recent, now: float) -> Html:
     """A row an instance; of many, the first ones, and the others folded below their sum."""
     busiest = max((row.active for tier in tiers for row in tier.shown), default=0)
     header = ("instance", "id", "state", "active", "requests", "since", "thread")
@@ -260,7 +228,7 @@ def _instances(tiers: Sequence[CardTier], seen: _Seen, now: float) -> Html:
     return joined([table(header, groups), *folded])
 
 
-def _row(row: CardRow, seen: _Seen, total: int, most: int, busiest: int, now: float) -> tuple[str, Sequence[object]]:
+def _row(row: CardRow, seen: Recent, total: int, most: int, busiest: int, now: float) -> tuple[str, Sequence[object]]:
     dead = row.state == "dead"
     taken, failed = seen.taken[row.worker], seen.failed[row.worker]
     share = muted(f" {_percent(taken / total)}") if total else ""

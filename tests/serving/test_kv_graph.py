@@ -41,6 +41,7 @@ def test_prompts_find_what_is_cached(deployment: Deployment) -> None:
 
     found = hits(deployment, "cats")
 
+    assert "21 of 32 prompt blocks were cached" in deployment._repr_html_()
     assert 0 == found[0]
     assert [3] * 7 == found[1:]  # 14 words make 3 whole blocks of 4
     assert 1 == sum(1 for n in deployment.traces.requests_per_worker().values() if n)
