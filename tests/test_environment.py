@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 PIP_NAME = {
     "matplotlib-base": "matplotlib",  # without the Qt windows
     "msgpack-python": "msgpack",
+    "python-xxhash": "xxhash",
     "uvicorn-standard": "uvicorn[standard]",
 }
 """What conda-forge calls otherwise than pip does; every other name is the same."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-TOTAL = 6_600
+TOTAL = 8_700
 """Lines of code in the package: neither blank, nor comment, nor docstring, nor the exercises' answers."""
 FILE = 300
 """Lines of one file, all of them: one idea, read in one sitting."""
