@@ -63,6 +63,11 @@ def _why(decision: RoutingDecision) -> str:
         case "least-loaded" if "tied" in detail:
             among = f", drawn from {detail['tied']} that tie" if detail["tied"] != 1 else ""
             return f"{chosen.active_requests} active is the fewest of {len(eligible)} instances{among}"
+        case "device-aware-weighted" if "device" in detail:
+            spare = f"CPUs may have {detail['cpu_budget']} in flight next to what the accelerators have"
+            return f"{spare}, so {detail['device']}; {chosen.active_requests} active is the fewest there"
+        case "device-aware-weighted" if "tied" in detail:
+            return f"all have the same kind of device; {chosen.active_requests} active is the fewest"
         case "kv" if scores := Scores.of(decision):
             return scores.why
         case "direct":

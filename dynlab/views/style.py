@@ -65,6 +65,7 @@ MODES: dict[str, ModeStyle] = {
     "power-of-two": ModeStyle("#5B8FF9", "#5B8FF9", "--", 1.5, "^"),
     "least-loaded": ModeStyle("#117733", "#117733", (0, (9, 3)), 1.5, "D"),
     "kv": ModeStyle("#CC6677", "#CC6677", "-", 3.0, "*"),
+    "device-aware-weighted": ModeStyle("#480054", "#B77FC4", (0, (3, 1)), 1.5, "v"),
 }
 
 OWN_MODE = ModeStyle("#9600FF", "#9600FF", (0, (6, 2, 1, 2, 1, 2)), 1.5, "P")

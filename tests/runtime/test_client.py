@@ -586,3 +586,29 @@ async def test_requests_are_traced(cluster: Cluster) -> None:
     assert [7001, 7002, 7001] == [hop.instance_id for (hop,) in hops]
     assert {"ok": 3} == dict(Counter(hop.outcome for (hop,) in hops))
     assert ["round-robin"] * 3 == [hop.decision.mode for (hop,) in hops if hop.decision]
+
+
+# ---------------------------------------------------------------------------- devices
+
+
+async def test_accelerators_come_first(cluster: Cluster) -> None:
+    """Instances say what they compute on; a CPU is sent the ninth request, when the accelerator holds eight."""
+    open_ = Happened()
+
+    async def hold(request: Any) -> AsyncGenerator[Any, None]:
+        await open_.wait_here()
+        yield request
+
+    cpu, gpu = await cluster.worker(hold), await cluster.worker()
+    gpu.runtime.device = "cuda"
+    await gpu.serve(hold)
+    client = await cluster.client(router_mode="device-aware-weighted")
+
+    streams = [await client.route(n) for n in range(9)]
+
+    held = {instance.instance_id: instance.active_requests for instance in client.instances()}
+    assert {cpu.instance_id: 1, gpu.instance_id: 8} == held
+    assert {"tied": 1, "device": "cpu", "cpu_budget": 1} == cluster.planes.traces.last.decisions[-1].detail
+    open_.set()
+    for stream in streams:
+        assert 1 == len([item async for item in stream])
