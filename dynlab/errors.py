@@ -23,10 +23,8 @@
         RequestCancelledError    the handler gave up although nobody asked it to
         PayloadError             a value that cannot travel between tiers (also a TypeError)
       KvError                    a KV cache or its index was told something that cannot be
-        TokensError              token ids or a block size that are none (also a ValueError)
-        ReservationError         a request that the KV router has not booked, or has (also a LookupError)
-        CacheFullError           a prompt has more blocks than the cache has room
-        KvEventError             an event about blocks that the index does not know (also a ValueError)
+        TokensError, KvEventError       no token ids; an event about unknown blocks (ValueErrors, too)
+        CacheFullError, ReservationError  no room for a prompt; a request not booked, or twice (a LookupError, too)
 
 In a notebook these errors show as one sentence and the reader's own line, without dynlab's inner frames.
 """
@@ -280,31 +278,13 @@ class TokensError(KvError, ValueError):
 class CacheFullError(KvError):
     """A prompt has more blocks than the cache can make room for."""
 
-    def __init__(self, need: int, capacity: int, held: int) -> None:
-        self.need, self.capacity = need, capacity
-        super().__init__(
-            f"{need} more blocks do not fit: the cache has room for {capacity}, and {held} are held. "
-            "Send a shorter prompt, wait for requests to end, or give the worker a larger cache."
-        )
-
-
-class ReservationError(KvError, LookupError):
-    """The KV router was told about a request that it has not booked, or was to book one twice."""
-
-    def __init__(self, request_id: str, what: str) -> None:
-        self.request_id = request_id
-        super().__init__(f"reservation {request_id} {what}: reserve() a request once, and free() it once.")
-
 
 class KvEventError(KvError, ValueError):
     """An event names a block that the index does not know at that worker."""
 
-    def __init__(self, what: str, block: int, worker_id: int) -> None:
-        self.block, self.worker_id = block, worker_id
-        super().__init__(
-            f"Failed to find {what} {block} at worker {worker_id}: an event before this one was lost or came twice. "
-            "Let the worker send all that it holds once more."
-        )
+
+class ReservationError(KvError, LookupError):
+    """The KV router was told about a request that it has not booked, or was to book one twice."""
 
 
 def _readers_line(tb: TracebackType | None) -> str:

@@ -8,17 +8,17 @@ sequence hashes mean equal prefixes, and one changed token changes every sequenc
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import repeat
-from struct import Struct
-from struct import error as StructError
+from struct import Struct, error
 
 from xxhash import xxh3_64_intdigest, xxh32_intdigest
 
 from dynlab.errors import TokensError
 
-__all__ = ("BLOCK_SIZE", "block_hashes", "sequence_hashes", "tokenize")
+__all__ = ("BLOCK_SIZE", "block_hashes", "in_common", "sequence_hashes", "tokenize")
 
 BLOCK_SIZE = 16
 """Tokens of a KV block where nobody says otherwise (Dynamo's and vLLM's default)."""
@@ -61,7 +61,7 @@ def block_hashes(
     pack, cut = _layout(len(tokens), block_size)
     try:
         data = pack(*tokens)
-    except StructError:
+    except error:
         odd = next(token for token in tokens if not _is_token(token))
         raise TokensError(f"{odd!r} is no token id; token ids are whole numbers from 0 to 2**32 - 1.") from None
     return list(map(xxh3_64_intdigest, cut(data), repeat(seed & _MASK)))
@@ -79,6 +79,15 @@ def sequence_hashes(blocks: Sequence[int]) -> list[int]:
     return hashes
 
 
+def in_common(these: Sequence[int], here: int, those: Sequence[int], there: int) -> int:
+    """Count how many sequence hashes from `here` on are those from `there` on; both have at least one left."""
+    most = min(len(these) - here, len(those) - there)
+    # Equal sequence hashes mean that all before them is equal, too.
+    if these[here + most - 1] == those[there + most - 1]:
+        return most
+    return bisect_left(range(most), True, key=lambda n: these[here + n] != those[there + n])
+
+
 # Both steps are one call into C however many tokens there are, as fast as Dynamo's own; making the two takes longer.
 @lru_cache(maxsize=128)
 def _layout(tokens: int, block_size: int) -> tuple[Callable[..., bytes], Callable[[bytes], tuple[bytes, ...]]]:
@@ -90,5 +99,5 @@ def _layout(tokens: int, block_size: int) -> tuple[Callable[..., bytes], Callabl
 def _is_token(token: object) -> bool:
     try:
         return bool(_pack_token(token))
-    except StructError:
+    except error:
         return False

@@ -58,17 +58,19 @@ class KvCache:
             CacheFullError: if even without the blocks that nobody uses there is no room; nothing has changed then.
         """
         cached = self.match(sequence)
+        need = len(sequence) - cached
+        over = 0 if self.capacity is None else max(0, len(self) + need - self.capacity)
+        # An idle block may stand behind one in use, but never the other way round: so all idle ones can go.
+        if over > len(self._last) - sum(block in self._last for block in sequence[:cached]):
+            raise CacheFullError(
+                f"{need} more blocks do not fit: the cache has room for {self.capacity}, and {len(self._uses)} are in "
+                "use. Send a shorter prompt, wait for requests to end, or give the worker a larger cache."
+            )
         for block in sequence[:cached]:
             self._use(block)
-        need = len(sequence) - cached
-        evicted = self._make_room(need)
-        if evicted is None:
-            for block in reversed(sequence[:cached]):
-                self._unuse(block)
-            raise CacheFullError(need, self.capacity or 0, len(self))
-        if evicted:
-            self._tell(Removed(tuple(evicted)))
-        parent = sequence[cached - 1] if cached else None
+        if over:
+            self._tell(Removed(tuple(self._evict() for _ in range(over))))
+        before = parent = sequence[cached - 1] if cached else None
         for block in sequence[cached:]:
             self._parents[block] = parent
             if parent is not None:
@@ -76,7 +78,6 @@ class KvCache:
             self._uses[block] = 1
             parent = block
         if need:
-            before = sequence[cached - 1] if cached else None
             self._tell(Stored(before, tuple(sequence[cached:]), tuple(tokens_hashes[cached:])))
         return cached
 
@@ -118,16 +119,6 @@ class KvCache:
 
     def _is_leaf(self, last: int, block: int) -> bool:
         return self._last.get(block) == last and not self._children.get(block)
-
-    def _make_room(self, need: int) -> list[int] | None:
-        """Give up blocks until `need` more fit; None if they never will."""
-        short = 0 if self.capacity is None else len(self) + need - self.capacity
-        if short <= 0:
-            return []
-        # A block behind one in use may be idle, but never the other way round: so all idle ones can go.
-        if len(self._last) < short:
-            return None
-        return [self._evict() for _ in range(short)]
 
     def _evict(self) -> int:
         while True:

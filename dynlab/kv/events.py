@@ -1,4 +1,4 @@
-"""What a worker tells about its cache: stored, removed, cleared (Dynamo: `KvCacheEvent`, lib/kv-router/src/protocols.rs)."""
+"""What a worker tells about its cache: stored, removed, cleared (Dynamo: `KvCacheEvent`, lib/kv-router)."""
 
 from __future__ import annotations
 

@@ -1,49 +1,76 @@
 """Who holds how much of a prompt (Dynamo: `KvIndexer` and `RadixTree`, lib/kv-router/src/indexer).
 
-One dict from sequence hash to the workers that hold the block, as the bits of a number. Equal sequence hashes mean
-equal prefixes, so no tree is needed to find one; and since caches give up leaves first, who holds a block also
-holds all before it. Then the workers only become fewer along a prompt: where the same hold a block and one far
-behind it, nothing has happened in between.
+A tree of prefixes. Blocks that follow one another without a fork are one run, and a run knows for each worker how
+far its blocks reach. Caches give up leaves first, so who holds a block holds all before it, and one number says it
+all. A look-up takes as many steps as there are forks on its way, however many blocks and workers there are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import compress, repeat
+from collections.abc import Sequence
 
 from dynlab.errors import KvEventError
+from dynlab.kv.blocks import in_common
 from dynlab.kv.events import Cleared, KvEvent, Removed, Stored
 
 __all__ = ("KvIndexer",)
 
-_STRETCH = 16
-"""Blocks that are looked at together, or passed over together."""
-_FLAGS = bytes.maketrans(b"01", b"\0\1")
+
+class _Run:
+    """Blocks in a row, `start` blocks from the beginning of their prompts; up to the next fork, or the end."""
+
+    __slots__ = ("blocks", "children", "parent", "reach", "start")
+
+    def __init__(self, parent: _Run | None, start: int, blocks: list[int]) -> None:
+        self.parent = parent  # None: the root, which has no blocks, or a run that became part of another
+        self.start = start
+        self.blocks = blocks
+        self.children: dict[int, _Run] = {}  # by their first blocks
+        self.reach: dict[int, int] = {}  # by worker: above `start`, up to `end`
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.blocks)
 
 
 class KvIndexer:
     """The blocks of all workers. Worker ids are any integers; a worker is known from its first event on."""
 
     def __init__(self) -> None:
-        self._holders: dict[int, int] = {}  # a bit for each worker that holds the block
-        self._parents: dict[int, int | None] = {}
-        self._children: dict[int, set[int]] = {}
-        self._places: dict[int, int] = {}  # which bit is whose
-        self._workers: list[int] = []  # whose bit is at a place
-        self._bits: list[int] = []
-        self._spare: list[int] = []  # places of workers that are gone
-        self._blocks: dict[int, int] = {}  # how many each worker holds
-        self._holes = 0
-        """Blocks that are held although the one before them is not: then only a walk tells the truth."""
+        self._root = _Run(None, 0, [])
+        self._runs: dict[int, _Run] = {}  # by each block in them
+        self._blocks: dict[int, int] = {}  # how many of those each worker holds
+        self._islands: dict[int, dict[int, int]] = {}
+        """Per worker, blocks that it holds though not the one before them, and that one: no prompt gets there."""
 
     def __len__(self) -> int:
-        """Different blocks that anyone holds."""
-        return len(self._holders)
+        """Different blocks that a look-up can find."""
+        return len(self._runs)
 
     @property
     def workers(self) -> dict[int, int]:
         """How many blocks each worker holds."""
-        return dict(sorted(self._blocks.items()))
+        return {worker: n + len(self._islands.get(worker, ())) for worker, n in sorted(self._blocks.items())}
+
+    def find_matches(self, sequence: Sequence[int]) -> dict[int, int]:
+        """Return how many leading blocks of a sequence each worker holds; who holds none is left out.
+
+        Args:
+            sequence: sequence hashes, from `sequence_hashes`.
+        """
+        way: list[_Run] = []
+        run, depth = self._root, 0
+        while depth == run.end and depth < len(sequence) and sequence[depth] in run.children:
+            run = run.children[sequence[depth]]
+            depth += in_common(run.blocks, 0, sequence, depth)
+            way.append(run)
+        scores: dict[int, int] = {}
+        for passed in reversed(way):
+            if len(passed.reach) > len(scores):  # else nobody turned off here: who is in a run is in all before it
+                scores = passed.reach | scores
+        if depth < run.end:
+            scores = {worker: min(reach, depth) for worker, reach in scores.items()}
+        return scores
 
     def apply_event(self, worker_id: int, event: KvEvent) -> None:
         """Follow what a worker tells of its cache.
@@ -59,114 +86,167 @@ class KvIndexer:
             case Cleared():
                 self._clear(worker_id)
 
-    def store(self, worker_id: int, hashes: Iterable[int], parent: int | None = None) -> None:
+    def store(self, worker_id: int, hashes: Sequence[int], parent: int | None = None) -> None:
         """Note that a worker holds these blocks, one behind the other, behind `parent`."""
-        holders = self._holders
-        if parent is not None and not holders.get(parent, 0) & self._bit(worker_id):
-            raise KvEventError("parent block", parent, worker_id)
-        bit = self._bit(worker_id) or self._new_bit(worker_id)
-        for block in hashes:
-            held = holders.get(block, 0)
-            if not held:
-                self._parents[block] = parent
-                if parent is not None:
-                    self._children.setdefault(parent, set()).add(block)
-            if not held & bit:
-                holders[block] = held | bit
-                self._blocks[worker_id] += 1
-                if self._holes:
-                    self._holes -= self._stranded(block, bit)
-            parent = block
+        island = self._islands.get(worker_id, {})
+        if parent in island:
+            island.update(zip(hashes, (parent, *hashes), strict=False))
+            return
+        run, depth = self._root, 0
+        if parent is not None:
+            run, depth = self._place(worker_id, parent)
+            if not depth:
+                raise _unknown("parent block", parent, worker_id)
+        self._blocks.setdefault(worker_id, 0)
+        self._put(worker_id, run, depth, hashes)
+        if island:
+            self._join_islands(worker_id, island, hashes)
 
-    def remove(self, worker_id: int, hashes: Iterable[int]) -> None:
+    def remove(self, worker_id: int, hashes: Sequence[int]) -> None:
         """Note that a worker holds these blocks no more."""
-        bit = self._bit(worker_id)
-        for block in hashes:
-            if not self._holders.get(block, 0) & bit:
-                raise KvEventError("block", block, worker_id)
-            self._drop(worker_id, block, bit)
+        at = 0
+        while at < len(hashes):
+            gone = 1
+            if self._islands.get(worker_id, {}).pop(hashes[at], None) is None:
+                run, depth = self._place(worker_id, hashes[at])
+                if not depth:
+                    raise _unknown("block", hashes[at], worker_id)
+                self._strand(worker_id, run, depth)
+                last, left = depth - run.start - 1, len(hashes) - at
+                # Blocks mostly go one after the other, the last one first.
+                while gone <= last and gone < left and run.blocks[last - gone] == hashes[at + gone]:
+                    gone += 1
+                self._retreat(worker_id, run, depth - gone)
+            at += gone
 
     def remove_worker(self, worker_id: int) -> None:
         """Forget a worker that is gone."""
-        if worker_id in self._places:
-            self._clear(worker_id)
-            self._spare.append(self._places.pop(worker_id))
-            del self._blocks[worker_id]
-
-    def find_matches(self, sequence: Sequence[int]) -> dict[int, int]:
-        """Return how many leading blocks of a sequence each worker holds; who holds none is left out.
-
-        Args:
-            sequence: sequence hashes, from `sequence_hashes`.
-        """
-        scores: dict[int, int] = {}
-        holders, workers, bits = self._holders.get, self._workers, self._bits
-        left = holders(sequence[0], 0) if sequence else 0
-        for start in range(0, len(sequence), _STRETCH):
-            stretch = sequence[start : start + _STRETCH]
-            if holders(stretch[-1], 0) == left and not self._holes:
-                continue
-            for depth, held in enumerate(map(holders, stretch, repeat(0)), start):
-                if held != left:
-                    gone = left & ~held
-                    left ^= gone
-                    if gone:
-                        place = gone.bit_length() - 1
-                        scores[workers[place]] = depth
-                        gone ^= bits[place]
-                        if gone:
-                            self._score(scores, gone, depth)
-            if not left:
-                return scores
-        self._score(scores, left, len(sequence))
-        return scores
-
-    def _score(self, scores: dict[int, int], gone: int, depth: int) -> None:
-        workers, bits = self._workers, self._bits
-        if gone.bit_count() > len(bits) >> 3:  # many: one call into C for all, with a flag for each worker
-            flags = f"{gone:b}".encode().translate(_FLAGS)[::-1]
-            scores.update(dict.fromkeys(compress(workers, flags), depth))
-            return
-        while gone:
-            place = gone.bit_length() - 1
-            scores[workers[place]] = depth
-            gone ^= bits[place]
-
-    def _bit(self, worker_id: int) -> int:
-        place = self._places.get(worker_id)
-        return 0 if place is None else self._bits[place]
-
-    def _new_bit(self, worker_id: int) -> int:
-        if self._spare:  # taken again, so that the numbers stay short
-            place = self._spare.pop()
-            self._workers[place] = worker_id
-        else:
-            place = len(self._workers)
-            self._workers.append(worker_id)
-            self._bits.append(1 << place)
-        self._places[worker_id], self._blocks[worker_id] = place, 0
-        return self._bits[place]
+        self._clear(worker_id)
+        self._blocks.pop(worker_id, None)
 
     def _clear(self, worker_id: int) -> None:
-        bit = self._bit(worker_id)
-        held = [block for block, mask in self._holders.items() if mask & bit]
-        for block in reversed(held):  # what was stored last goes first: no holes on the way
-            self._drop(worker_id, block, bit)
+        self._islands.pop(worker_id, None)
+        self._withdraw(worker_id, self._root)
 
-    def _drop(self, worker_id: int, block: int, bit: int) -> None:
-        holders, parent = self._holders, self._parents[block]
-        if parent is not None and not holders.get(parent, 0) & bit:
-            self._holes -= 1
-        self._holes += self._stranded(block, bit)
-        self._blocks[worker_id] -= 1
-        holders[block] ^= bit
-        if not holders[block]:
-            del holders[block], self._parents[block]
-            if parent is not None:
-                self._children[parent].remove(block)
-                if not self._children[parent]:
-                    del self._children[parent]
+    def _place(self, worker_id: int, block: int) -> tuple[_Run, int]:
+        """Return the run of a block, and how deep it is there; depth 0 if the worker does not hold it."""
+        run = self._runs.get(block, self._root)
+        reach = run.reach.get(worker_id, 0)
+        if reach and run.blocks[reach - run.start - 1] == block:  # mostly it is the last that the worker holds
+            return run, reach
+        depth = run.start + run.blocks.index(block) + 1 if reach else 0
+        return (run, depth) if depth <= reach else (run, 0)
 
-    def _stranded(self, block: int, bit: int) -> int:
-        """Count the blocks right behind this one that a worker holds: without it, each is a hole."""
-        return sum(1 for child in self._children.get(block, ()) if self._holders[child] & bit)
+    # ------------------------------------------------------------------------ more
+
+    def _put(self, worker_id: int, run: _Run, depth: int, hashes: Sequence[int]) -> None:
+        """Let a worker, whose blocks reach to this place, reach on."""
+        at = 0
+        while at < len(hashes):
+            if depth == run.end:
+                if hashes[at] not in run.children:
+                    self._extend(run, hashes[at:])
+                run = run.children.get(hashes[at], run)
+            same = in_common(run.blocks, depth - run.start, hashes, at)
+            if same:
+                at, depth = at + same, depth + same
+                reach = run.reach.get(worker_id, run.start)
+                run.reach[worker_id] = max(reach, depth)
+                self._blocks[worker_id] += run.reach[worker_id] - reach
+            else:
+                run = self._fork(run, depth)
+
+    def _extend(self, run: _Run, blocks: Sequence[int]) -> None:
+        if run.children or run is self._root:
+            run.children[blocks[0]] = run = _Run(run, run.end, list(blocks))
+        else:
+            run.blocks.extend(blocks)
+        self._runs.update(dict.fromkeys(blocks, run))
+
+    def _fork(self, run: _Run, depth: int) -> _Run:
+        """Cut a run in two, and return the first."""
+        assert run.parent is not None
+        here = depth - run.start
+        first = _Run(run.parent, run.start, run.blocks[:here])
+        first.reach = {worker: min(reach, depth) for worker, reach in run.reach.items()}
+        first.children = {run.blocks[here]: run}
+        run.parent.children[run.blocks[0]] = first
+        run.parent, run.start, run.blocks = first, depth, run.blocks[here:]
+        run.reach = {worker: reach for worker, reach in run.reach.items() if reach > depth}
+        self._runs.update(dict.fromkeys(first.blocks, first))
+        return first
+
+    # ------------------------------------------------------------------------ less
+
+    def _retreat(self, worker_id: int, run: _Run, depth: int) -> None:
+        """Let a worker's blocks reach only to `depth` of a run, and forget what nobody holds any more."""
+        self._blocks[worker_id] -= run.reach[worker_id] - depth
+        run.reach[worker_id] = depth
+        if depth == run.start:
+            del run.reach[worker_id]
+        while run.parent is not None and not run.children:
+            end = max(run.reach.values(), default=run.start)
+            for block in run.blocks[end - run.start :]:
+                del self._runs[block]
+            if end > run.start:
+                del run.blocks[end - run.start :]
+                return
+            del run.parent.children[run.blocks[0]]
+            run = run.parent
+        if len(run.children) == 1 and run.parent is not None:
+            self._unite(run, *run.children.values())
+
+    def _unite(self, run: _Run, child: _Run) -> None:
+        """Undo a fork that is none any more."""
+        run.blocks += child.blocks
+        run.reach |= child.reach
+        run.children, child.parent = child.children, None
+        for grandchild in run.children.values():
+            grandchild.parent = run
+        self._runs.update(dict.fromkeys(child.blocks, run))
+
+    def _withdraw(self, worker_id: int, run: _Run) -> dict[int, int]:
+        """Take a worker out of all runs behind this one; return the blocks it held there, and those before them."""
+        behind = [run]
+        for seen in behind:  # grows as we go: parents come before their children
+            if seen is run or seen.reach[worker_id] == seen.end:
+                behind += [child for child in seen.children.values() if worker_id in child.reach]
+        held: dict[int, int] = {}
+        for seen in behind[1:]:
+            before = seen.parent.blocks[-1:] if seen.parent is not None else []
+            blocks = before + seen.blocks[: seen.reach[worker_id] - seen.start]
+            held.update(zip(blocks[1:], blocks, strict=False))
+        for seen in reversed(behind[1:]):
+            if seen.parent is not None:  # else it is part of its parent by now, whose turn comes
+                self._retreat(worker_id, seen, seen.start)
+        return held
+
+    # ------------------------------------------------------------------------ holes: caches do not make any, bugs may
+
+    def _strand(self, worker_id: int, run: _Run, depth: int) -> None:
+        """Make an island of what a worker holds behind a block that it gives up."""
+        reach, here = run.reach[worker_id], depth - run.start
+        blocks = run.blocks[here - 1 : reach - run.start]
+        held = dict(zip(blocks[1:], blocks, strict=False))
+        if reach == run.end:
+            held |= self._withdraw(worker_id, run)
+        if held:
+            self._islands.setdefault(worker_id, {}).update(held)
+
+    def _join_islands(self, worker_id: int, island: dict[int, int], hashes: Sequence[int]) -> None:
+        """Find what can be reached again behind blocks that came back."""
+        for block in hashes:
+            island.pop(block, None)
+        found = list(hashes)
+        while found:
+            back = set(found)
+            found = [block for block, before in island.items() if before in back]
+            for block in found:
+                self._put(worker_id, *self._place(worker_id, island.pop(block)), [block])
+
+
+def _unknown(what: str, block: int, worker_id: int) -> KvEventError:
+    return KvEventError(
+        f"Failed to find {what} {block} at worker {worker_id}: an event before this one was lost or came twice. "
+        "Let the worker send all that it holds once more."
+    )

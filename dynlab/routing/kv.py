@@ -18,12 +18,14 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dynlab.clock import Clock, WallClock
-from dynlab.errors import ConfigError
+from dynlab.errors import ConfigError, RoutingError
+from dynlab.kv.approx import ApproxKvIndexer
 from dynlab.kv.blocks import BLOCK_SIZE, block_hashes, sequence_hashes
 from dynlab.kv.indexer import KvIndexer
 from dynlab.routing.kv_loads import EXPIRES_S, Reservation, WorkerLoads
@@ -139,10 +141,13 @@ class KvRouter:
     ) -> None:
         self.block_size = block_size
         self.config = config if config is not None else KvRouterConfig()
-        self.indexer = indexer if indexer is not None else KvIndexer()
         self.loads = WorkerLoads()
         self._rng = rng if rng is not None else random.Random()
         self._clock: Clock = clock if clock is not None else WallClock()
+        if indexer is None:
+            events = self.config.use_kv_events
+            indexer = KvIndexer() if events else ApproxKvIndexer(self.config.router_ttl_secs, self._clock)
+        self.indexer = indexer
 
     def hashes(self, tokens: Sequence[int]) -> list[int]:
         """Return the sequence hashes of a prompt's full blocks."""
@@ -157,31 +162,34 @@ class KvRouter:
             tokens: the prompt's token ids.
             workers: the ids that may be chosen; at least one.
             sequence: the prompt's sequence hashes, if they are known already.
+
+        Raises:
+            RoutingError: if there are no workers.
         """
+        if not workers:
+            raise RoutingError("The KV router was given no workers to choose from.")
         hashes = self.hashes(tokens) if sequence is None else sequence
         columns = self._columns(len(tokens), hashes, workers)
-        cost = columns["cost"]
-        place = self._draw(cost)
+        place = self._draw(columns["cost"])
         return KvDecision(workers[place], tuple(workers), len(tokens), self.block_size, tuple(hashes), columns)
 
     def _columns(self, isl: int, hashes: Sequence[int], workers: Sequence[int]) -> dict[str, Column]:
         config, size = self.config, self.block_size
         prefill, active, requests = self.loads.columns(workers, self._clock.now())
         overlap = _column(self.indexer.find_matches(hashes), workers)
-        shared = _column(self.loads.shared(hashes), workers) if config.router_assume_kv_reuse else 0.0
-        decode = active + (len(hashes) - shared)
+        decode = active + len(hashes)
+        if config.router_assume_kv_reuse:
+            decode -= _column(self.loads.shared(hashes), workers)
         raw = (prefill + isl) / size
-        decay = config.overlap_score_credit_decay
         credit = np.full(len(workers), config.overlap_score_credit)
-        if decay:
-            blocks = math.ceil(isl / size)
-            ahead = (prefill - prefill.min()) / size
-            credit = credit * (1.0 / (1.0 + decay * (ahead / blocks if blocks else ahead * 0.0)))
+        if config.overlap_score_credit_decay and isl:
+            ahead = (prefill - prefill.min()) / size / math.ceil(isl / size)
+            credit /= 1.0 + config.overlap_score_credit_decay * ahead
         if config.router_track_prefill_tokens:
             cost = config.prefill_load_scale * np.maximum(0.0, raw - credit * overlap) + decode
         else:
             cost = np.maximum(0.0, decode - credit * overlap)
-        cost = cost + config.decode_active_request_weight * requests
+        cost += config.decode_active_request_weight * requests
         return {
             "prefill": prefill,
             "overlap": overlap,
@@ -214,20 +222,34 @@ class KvRouter:
             sequence = tuple(self._rng.getrandbits(64) for _ in sequence)
         booked = Reservation(decision.worker_id, prefill, sequence, self._clock.now() + EXPIRES_S)
         self.loads.add(request_id, booked)
-        if not self.config.use_kv_events:
-            self.indexer.store(decision.worker_id, decision.sequence)
+        if isinstance(self.indexer, ApproxKvIndexer):
+            self.indexer.process_routing_decision(decision.worker_id, decision.sequence)
 
     def prefill_complete(self, request_id: str) -> None:
         """The prompt is prefilled: the first token came."""
         self.loads.prefill_complete(request_id)
 
     def add_output_block(self, request_id: str, decay_fraction: float | None = None) -> None:
-        """The answer has filled another block; `decay_fraction` is what blocks that only it uses still count."""
-        self.loads.add_output_block(request_id, decay_fraction, self._rng.getrandbits(64))
+        """The answer has filled another block; `decay_fraction` is what blocks that only it uses count from now on.
+
+        Raises:
+            ConfigError: if the fraction is none.
+        """
+        if decay_fraction is not None and not 0.0 <= decay_fraction <= 1.0:
+            raise ConfigError(f"decay_fraction={decay_fraction!r} must be between 0.0 and 1.0.")
+        self.loads.add_output_block(request_id, decay_fraction)
 
     def free(self, request_id: str) -> None:
         """The request has ended."""
         self.loads.free(request_id)
+
+    def is_saturated(self, workers: Sequence[int], max_num_batched_tokens: int) -> bool:
+        """Tell whether every worker has more than its share of `router_queue_threshold` to prefill; see `KvQueue`."""
+        threshold = self.config.router_queue_threshold
+        if threshold is None or not workers:
+            return False
+        prefill, _, _ = self.loads.columns(workers, self._clock.now())
+        return bool((prefill > threshold * max_num_batched_tokens).all())
 
     def remove_worker(self, worker_id: int) -> None:
         """Forget a worker that is gone: what it holds, and what it was sent."""
@@ -236,4 +258,4 @@ class KvRouter:
 
 
 def _column(values: dict[int, int], workers: Sequence[int]) -> Column:
-    return np.array([values.get(worker, 0) for worker in workers], dtype=np.float64)
+    return np.fromiter(map(values.get, workers, repeat(0)), np.float64, len(workers))
