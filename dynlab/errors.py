@@ -23,10 +23,10 @@
         RequestCancelledError    the handler gave up although nobody asked it to
         PayloadError             a value that cannot travel between tiers (also a TypeError)
       KvError                    a KV cache or its index was told something that cannot be
-        TokensError, KvEventError       no token ids; an event about unknown blocks (ValueErrors, too)
-        CacheFullError, ReservationError  no room for a prompt; a request not booked, or twice (a LookupError, too)
-
-In a notebook these errors show as one sentence and the reader's own line, without dynlab's inner frames.
+        TokensError              token ids or a block size that are none (also a ValueError)
+        CacheFullError           a prompt has more blocks than the cache has room
+        KvEventError             an event about blocks that the index does not know (also a ValueError)
+        ReservationError         a request that the KV router has not booked, or has (also a LookupError)
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class DynlabError(Exception):
     """The root: `except DynlabError` catches whatever dynlab itself raises."""
 
     def _render_traceback_(self) -> list[str]:
-        """Tell IPython how to show this error: the sentence, and the reader's line that led to it."""
+        """Tell IPython how to show this error: the sentence and the reader's own line, without dynlab's frames."""
         lines = [f"{type(self).__name__}: {self}", *getattr(self, "__notes__", ())]
         where = _readers_line(self.__traceback__)
         return [*lines, where] if where else lines

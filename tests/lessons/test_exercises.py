@@ -8,6 +8,8 @@ import pytest
 
 from dynlab.lessons.exercise import Exercise
 from dynlab.lessons.exercises import EXERCISES
+from dynlab.lessons.exercises.ex07 import CASES
+from dynlab.lessons.three_workers import three_workers
 from dynlab.serving.serve import serve
 
 ALL = list(EXERCISES.values())
@@ -50,7 +52,7 @@ def test_an_exercise_is_complete(exercise: Exercise) -> None:
 def test_the_numbers_say_the_notebook() -> None:
     """The key of each exercise is its number, and numbers go up from 1 in each notebook."""
     assert list(EXERCISES) == [exercise.number for exercise in ALL]
-    assert ["00.1", "01.1", "02.1", "02.2", "03.1", "03.2"] == list(EXERCISES)
+    assert ["00.1", "01.1", "02.1", "02.2", "03.1", "03.2", "07.1", "07.2"] == list(EXERCISES)
 
 
 # ---------------------------------------------------------------------------- 01.1: the graph
@@ -137,6 +139,8 @@ def test_a_graph_that_cannot_start_is_reported() -> None:
         ("03.2", EXERCISES["03.2"].solution.replace("return sorted", "return 0.001 * sorted")),
         ("03.2", "from statistics import quantiles\n\ndef p99(times):\n    return quantiles(times, n=100)[98]\n"),
         ("03.2", "from numpy import percentile\n\ndef p99(times):\n    return float(percentile(times, 99))\n"),
+        ("07.1", "scale = 1.333"),
+        ("07.1", "scale = '1.33'"),
     ],
 )
 def test_near_misses_are_close(number: str, source: str) -> None:
@@ -159,3 +163,77 @@ def test_03_accepts_any_smooth_order() -> None:
     first, again = exercise.verdict(pick := run(exercise, source)), exercise.verdict(pick)
 
     assert ("correct", "correct") == (first.state, again.state), (first.message, again.message)
+
+
+# ---------------------------------------------------------------------------- 07: a scale, and an overlap
+
+
+@pytest.mark.parametrize("source", ["4 / 3", "'4/3'", "' 8 / 6'", "1.3333333333", "__import__('numpy').float64(4 / 3)"])
+def test_07_takes_a_fraction_in_any_form(source: str) -> None:
+    """A float, a text, one that can be shortened, and a number of NumPy's."""
+    assert "correct" == EXERCISES["07.1"].verdict(eval(source)).state
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [True, float("nan"), float("inf"), "4/0", "a/b", "", "1e99999999", (4, 3), [1.5], 1j, 10**5000],
+    ids=lambda answer: type(answer).__name__,
+)
+def test_07_takes_nothing_else(answer: Any) -> None:
+    """What is no number is of the wrong type, and one that nobody can write is a mistake; nothing raises."""
+    expected = "mistake" if answer == 10**5000 else "wrong type"
+
+    assert expected == EXERCISES["07.1"].verdict(answer).state
+
+
+def test_07_the_router_agrees() -> None:
+    """Below 4/3 worker 2 wins and above it worker 3; no credit makes worker 3 win."""
+    chosen = [three_workers(scale).worker_id for scale in (0, 0.75, 1, 1.33, 1.34, 1.5, 2, 10)]
+
+    assert [2, 2, 2, 2, 3, 3, 3, 3] == chosen
+    assert {2} == {three_workers(overlap_score_credit=credit).worker_id for credit in (0.5, 1.25, 4 / 3, 2, 10)}
+
+
+def test_07_the_table_is_what_the_router_was_told() -> None:
+    """Cached, left to prefill, and decoded for others: the prompt's own 10 blocks come on top, at each worker."""
+    terms = three_workers().terms
+
+    assert [(2, 8, 10), (5, 5, 5), (8, 2, 9)] == [
+        (term.overlap_blocks, term.raw - term.overlap_blocks, term.decode_blocks - 10) for term in terms
+    ]
+    assert [28, 20, 21] == [term.cost for term in terms]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_07_knows_the_right_overlap(case: Any) -> None:
+    """As an index counts it that holds the same blocks; the right count is no foreseen mistake."""
+    leading = next((n for n, block in enumerate(case.blocks) if block not in case.cache), len(case.blocks))
+
+    assert leading == case.right
+    assert case.right not in case.foreseen
+
+
+_TAKE_WHILE = """\
+from itertools import takewhile
+
+def overlap(blocks, cache):
+    return len(list(takewhile(set(cache).__contains__, blocks)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "state"),
+    [
+        ("def overlap(blocks, cache):\n    return 0\n", "mistake"),
+        ("def overlap(blocks, cache):\n    return 3\n", "mistake"),
+        ("def overlap(blocks, cache):\n    return [b for b in blocks if b in cache]\n", "wrong type"),
+        ("def overlap(blocks, cache):\n    return all(b in cache for b in blocks)\n", "wrong type"),
+        ("def overlap(blocks, cache):\n    if blocks[5] in cache:\n        return 3\n", "mistake"),
+        (_TAKE_WHILE, "correct"),
+        ("def overlap(blocks, cache):\n    blocks.clear()\n    return len(blocks)\n", "mistake"),
+    ],
+    ids=["nothing", "a constant", "a list", "a bool", "raises", "another way", "empties what it is given"],
+)
+def test_07_judges_what_was_not_foreseen(source: str, state: str) -> None:
+    """No constant passes, and any way of writing it does."""
+    assert state == EXERCISES["07.2"].verdict(run(EXERCISES["07.2"], source)).state

@@ -82,6 +82,42 @@ CLAIMS = {
         assert two - all_ < none - two
         assert min(largest) > 100 and 112 < sum(largest) / 200 < 117  # "some workers get more by luck"
         """,
+    "07_what_is_in_the_cache": """
+        from dynlab.kv.blocks import block_hashes, sequence_hashes, tokenize
+        from dynlab.lessons.three_workers import BLOCKS, WORKERS
+
+        # "the last word fills none", "two blocks are left", "the last two have their own hashes still"
+        assert 21 == len(prompt.split()) == len(tokenize(prompt))
+        before, after = (block_hashes(tokenize(text), 4) for text in (prompt, changed))
+        assert [True, True, False, True, True] == [a == b for a, b in zip(before, after)]
+        rolled = zip(sequence_hashes(before), sequence_hashes(after))
+        assert [True, True, False, False, False] == [a == b for a, b in rolled]
+        assert {1: 2, 2: 1} == indexer.find_matches(sequence_hashes(after))
+        # the table, "18, 10 and 11", "28, 20 and 21", "saves 3 blocks more than worker 2, but decodes 4 more"
+        decision = three_workers()
+        assert (2, 10) == (decision.worker_id, BLOCKS)
+        assert {1: (2, 10), 2: (5, 5), 3: (8, 9)} == WORKERS
+        assert [28, 20, 21] == [term.cost for term in decision.terms]
+        assert [18, 10, 11] == [term.cost - BLOCKS for term in decision.terms]
+        # "kv draws lots for a family's first request", "from then on one worker costs 3 blocks less"
+        places = {name: [] for name in families}
+        for trace in list(deployment.traces)[-120:-60]:
+            hop = trace.hops[-1]
+            first, detail = not places[min(places, key=lambda name: len(places[name]))], hop.decision.detail
+            costs = sorted(detail["cost"])
+            assert 1 == len(set(costs)) if first else 3 == costs[1] - costs[0] and 1 == len(set(costs[1:])), costs
+            places[min(places, key=lambda name: len(places[name]))].append(hop.worker)
+        # "each family stays in one cache", "every worker ends up with every family"
+        assert all(20 == len(workers) and 1 == len(set(workers)) for workers in places.values())
+        index = deployment.kv_index()
+        for name in families:
+            held = index.find_matches(sequence_hashes(block_hashes(tokenize(families[name][0]), 4)))
+            assert [3] * 4 == list(held.values())
+        assert ["round-robin"] * 60 == [trace.hops[-1].decision.mode for trace in list(deployment.traces)[-60:]]
+        # "nobody was busy here"
+        for trace in list(deployment.traces)[-120:]:
+            assert 0 == sum(c.active_requests for c in trace.hops[-1].decision.candidates)
+        """,
 }
 
 
