@@ -1,13 +1,13 @@
 """One worker's KV cache: which blocks it holds, which it gives up first, and what it tells about that.
 
-Least recently used goes first, and among those a leaf: a block is never given up before the blocks behind it, for
-they could not be used without it. (So do real engines; Dynamo's index relies on it.)
+Least recently used goes first. Of a prompt's blocks the last becomes idle first; so the block that is idle longest
+never has another behind it, and no block is given up before those that could not be used without it. (So do real
+engines; Dynamo's index relies on it.)
 """
 
 from __future__ import annotations
 
-import heapq
-import itertools
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from dynlab.errors import CacheFullError
@@ -25,29 +25,26 @@ class KvCache:
     def __init__(self, capacity: int | None, on_event: Callable[[KvEvent], None] | None = None) -> None:
         self.capacity = capacity
         self._tell = on_event or (lambda event: None)
-        self._parents: dict[int, int | None] = {}
-        self._children: dict[int, int] = {}  # how many blocks held here come right behind it
-        self._uses: dict[int, int] = {}
-        self._clock = itertools.count()
-        self._last: dict[int, int] = {}  # when a block that nobody uses was last used
-        self._leaves: list[tuple[int, int]] = []  # heap of (last used, block); some entries are out of date
+        self._uses: dict[int, int] = {}  # how many requests use a block, of all that are held
+        self._idle: OrderedDict[int, None] = OrderedDict()  # those that nobody uses, the longest idle first
 
     def __len__(self) -> int:
-        return len(self._parents)
+        return len(self._uses)
 
     def __contains__(self, block: object) -> bool:
-        return block in self._parents
+        return block in self._uses
 
     @property
     def free(self) -> float:
         """Blocks that could come in without one in use having to go."""
-        return float("inf") if self.capacity is None else self.capacity - len(self._uses)
+        in_use = len(self._uses) - len(self._idle)
+        return float("inf") if self.capacity is None else self.capacity - in_use
 
     def match(self, sequence: Sequence[int]) -> int:
         """Return how many leading blocks of the sequence are held."""
-        parents = self._parents
+        uses = self._uses
         for n, block in enumerate(sequence):
-            if block not in parents:
+            if block not in uses:
                 return n
         return len(sequence)
 
@@ -57,78 +54,45 @@ class KvCache:
         Raises:
             CacheFullError: if even without the blocks that nobody uses there is no room; nothing has changed then.
         """
+        uses, idle = self._uses, self._idle
         cached = self.match(sequence)
         need = len(sequence) - cached
-        over = 0 if self.capacity is None else max(0, len(self) + need - self.capacity)
-        # An idle block may stand behind one in use, but never the other way round: so all idle ones can go.
-        if over > len(self._last) - sum(block in self._last for block in sequence[:cached]):
+        over = 0 if self.capacity is None else max(0, len(uses) + need - self.capacity)
+        if over > len(idle) - sum(map(idle.__contains__, sequence[:cached])):
             raise CacheFullError(
-                f"{need} more blocks do not fit: the cache has room for {self.capacity}, and {len(self._uses)} are in "
-                "use. Send a shorter prompt, wait for requests to end, or give the worker a larger cache."
+                f"{need} more blocks do not fit: the cache has room for {self.capacity}, and "
+                f"{len(uses) - len(idle)} are in use. Send a shorter prompt, wait for requests to end, or give the "
+                "worker a larger cache."
             )
         for block in sequence[:cached]:
-            self._use(block)
+            uses[block] += 1
+            idle.pop(block, None)
         if over:
             self._tell(Removed(tuple(self._evict() for _ in range(over))))
-        before = parent = sequence[cached - 1] if cached else None
-        for block in sequence[cached:]:
-            self._parents[block] = parent
-            if parent is not None:
-                self._children[parent] = self._children.get(parent, 0) + 1
-            self._uses[block] = 1
-            parent = block
         if need:
+            uses.update(dict.fromkeys(sequence[cached:], 1))
+            before = sequence[cached - 1] if cached else None
             self._tell(Stored(before, tuple(sequence[cached:]), tuple(tokens_hashes[cached:])))
         return cached
 
     def release(self, sequence: Sequence[int]) -> None:
         """Stop using the blocks of a sequence; they stay until their room is needed."""
-        for block in reversed(sequence):  # the last one becomes idle first, and is given up first
-            self._unuse(block)
+        uses = self._uses
+        for block in reversed(sequence):
+            uses[block] -= 1
+            if not uses[block]:
+                self._idle[block] = None
 
     def clear(self) -> None:
         """Drop everything that nobody uses, and say so."""
-        if self._uses:
-            gone = [self._evict() for _ in range(len(self._parents) - len(self._uses))]
-            if gone:
-                self._tell(Removed(tuple(gone)))
-            return
-        for held in (self._parents, self._children, self._last, self._leaves):
-            held.clear()
-        self._tell(Cleared())
-
-    def _use(self, block: int) -> None:
-        self._uses[block] = self._uses.get(block, 0) + 1
-        self._last.pop(block, None)
-
-    def _unuse(self, block: int) -> None:
-        left = self._uses[block] - 1
-        if left:
-            self._uses[block] = left
-            return
-        del self._uses[block]
-        self._last[block] = next(self._clock)
-        self._note_leaf(block)
-
-    def _note_leaf(self, block: int) -> None:
-        if block in self._last and not self._children.get(block):
-            heapq.heappush(self._leaves, (self._last[block], block))
-        if len(self._leaves) > 2 * len(self._last) + 64:
-            self._leaves = [entry for entry in self._leaves if self._is_leaf(*entry)]
-            heapq.heapify(self._leaves)
-
-    def _is_leaf(self, last: int, block: int) -> bool:
-        return self._last.get(block) == last and not self._children.get(block)
+        all_idle = len(self._idle) == len(self._uses)
+        gone = tuple(self._evict() for _ in range(len(self._idle)))
+        if all_idle:
+            self._tell(Cleared())
+        elif gone:
+            self._tell(Removed(gone))
 
     def _evict(self) -> int:
-        while True:
-            last, block = heapq.heappop(self._leaves)
-            if self._is_leaf(last, block):
-                break
-        del self._last[block]
-        parent = self._parents.pop(block)
-        self._children.pop(block, None)
-        if parent is not None:
-            self._children[parent] -= 1
-            self._note_leaf(parent)
+        block, _ = self._idle.popitem(last=False)
+        del self._uses[block]
         return block

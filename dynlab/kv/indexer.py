@@ -2,12 +2,15 @@
 
 A tree of prefixes. Blocks that follow one another without a fork are one run, and a run knows for each worker how
 far its blocks reach. Caches give up leaves first, so who holds a block holds all before it, and one number says it
-all. A look-up takes as many steps as there are forks on its way, however many blocks and workers there are.
+all. A look-up takes a step for each fork on its way, not for each block; and at a fork it looks only at those
+workers that turn off there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 
 from dynlab.errors import KvEventError
 from dynlab.kv.blocks import in_common
@@ -19,7 +22,7 @@ __all__ = ("KvIndexer",)
 class _Run:
     """Blocks in a row, `start` blocks from the beginning of their prompts; up to the next fork, or the end."""
 
-    __slots__ = ("blocks", "children", "parent", "reach", "start")
+    __slots__ = ("blocks", "children", "parent", "reach", "start", "who")
 
     def __init__(self, parent: _Run | None, start: int, blocks: list[int]) -> None:
         self.parent = parent  # None: the root, which has no blocks, or a run that became part of another
@@ -27,6 +30,7 @@ class _Run:
         self.blocks = blocks
         self.children: dict[int, _Run] = {}  # by their first blocks
         self.reach: dict[int, int] = {}  # by worker: above `start`, up to `end`
+        self.who = 0  # the bits of these workers
 
     @property
     def end(self) -> int:
@@ -40,6 +44,9 @@ class KvIndexer:
         self._root = _Run(None, 0, [])
         self._runs: dict[int, _Run] = {}  # by each block in them
         self._blocks: dict[int, int] = {}  # how many of those each worker holds
+        self._bits: dict[int, int] = {}  # one for each worker
+        self._workers: list[int] = []  # by the place of their bits
+        self._spare: list[int] = []  # bits of workers that are gone
         self._islands: dict[int, dict[int, int]] = {}
         """Per worker, blocks that it holds though not the one before them, and that one: no prompt gets there."""
 
@@ -59,17 +66,29 @@ class KvIndexer:
             sequence: sequence hashes, from `sequence_hashes`.
         """
         way: list[_Run] = []
-        run, depth = self._root, 0
-        while depth == run.end and depth < len(sequence) and sequence[depth] in run.children:
-            run = run.children[sequence[depth]]
-            depth += in_common(run.blocks, 0, sequence, depth)
+        run, depth, total = self._root, 0, len(sequence)
+        while depth < total and (child := run.children.get(sequence[depth])) is not None:
+            run = child
             way.append(run)
-        scores: dict[int, int] = {}
-        for passed in reversed(way):
-            if len(passed.reach) > len(scores):  # else nobody turned off here: who is in a run is in all before it
-                scores = passed.reach | scores
+            end = depth + len(run.blocks)
+            if end > total or run.blocks[-1] != sequence[end - 1]:  # the prompt ends, or goes on elsewhere
+                depth += in_common(run.blocks, 0, sequence, depth)
+                break
+            depth = end
+        scores = run.reach.copy()
         if depth < run.end:
             scores = {worker: min(reach, depth) for worker, reach in scores.items()}
+        for passed, further in zip(way[-2::-1], way[::-1], strict=False):
+            # Who is in a run is in all before it, so the scores of all others are known by now.
+            off = passed.who ^ further.who
+            if 8 * off.bit_count() > len(passed.reach):
+                scores = passed.reach | scores
+                continue
+            while off:
+                place = off.bit_length() - 1
+                worker = self._workers[place]
+                scores[worker] = passed.reach[worker]
+                off ^= 1 << place
         return scores
 
     def apply_event(self, worker_id: int, event: KvEvent) -> None:
@@ -97,7 +116,7 @@ class KvIndexer:
             run, depth = self._place(worker_id, parent)
             if not depth:
                 raise _unknown("parent block", parent, worker_id)
-        self._blocks.setdefault(worker_id, 0)
+        self._register(worker_id)
         self._put(worker_id, run, depth, hashes)
         if island:
             self._join_islands(worker_id, island, hashes)
@@ -121,8 +140,19 @@ class KvIndexer:
 
     def remove_worker(self, worker_id: int) -> None:
         """Forget a worker that is gone."""
-        self._clear(worker_id)
-        self._blocks.pop(worker_id, None)
+        if worker_id in self._bits:
+            self._clear(worker_id)
+            del self._blocks[worker_id]
+            self._spare.append(self._bits.pop(worker_id))
+
+    def _register(self, worker_id: int) -> None:
+        if worker_id not in self._bits:
+            if not self._spare:  # else one is taken again, so that the numbers stay short
+                self._spare.append(1 << len(self._workers))
+                self._workers.append(worker_id)
+            bit = self._spare.pop()
+            self._workers[bit.bit_length() - 1] = worker_id
+            self._bits[worker_id], self._blocks[worker_id] = bit, 0
 
     def _clear(self, worker_id: int) -> None:
         self._islands.pop(worker_id, None)
@@ -152,6 +182,7 @@ class KvIndexer:
                 at, depth = at + same, depth + same
                 reach = run.reach.get(worker_id, run.start)
                 run.reach[worker_id] = max(reach, depth)
+                run.who |= self._bits[worker_id]
                 self._blocks[worker_id] += run.reach[worker_id] - reach
             else:
                 run = self._fork(run, depth)
@@ -169,10 +200,12 @@ class KvIndexer:
         here = depth - run.start
         first = _Run(run.parent, run.start, run.blocks[:here])
         first.reach = {worker: min(reach, depth) for worker, reach in run.reach.items()}
+        first.who = run.who
         first.children = {run.blocks[here]: run}
         run.parent.children[run.blocks[0]] = first
         run.parent, run.start, run.blocks = first, depth, run.blocks[here:]
         run.reach = {worker: reach for worker, reach in run.reach.items() if reach > depth}
+        run.who = reduce(or_, map(self._bits.__getitem__, run.reach))
         self._runs.update(dict.fromkeys(first.blocks, first))
         return first
 
@@ -184,6 +217,7 @@ class KvIndexer:
         run.reach[worker_id] = depth
         if depth == run.start:
             del run.reach[worker_id]
+            run.who ^= self._bits[worker_id]
         while run.parent is not None and not run.children:
             end = max(run.reach.values(), default=run.start)
             for block in run.blocks[end - run.start :]:

@@ -27,7 +27,7 @@ from dynlab.sdk.context import dynamo_context
 from dynlab.sdk.depends import depends
 from dynlab.sdk.endpoint import api, async_on_start, dynamo_endpoint
 from dynlab.sdk.service import service
-from dynlab.serving import deployment as deployment_module
+from dynlab.serving import serve as serve_module
 from dynlab.serving.deployment import Deployment
 from dynlab.serving.instance import ServiceInstance
 from dynlab.serving.serve import serve
@@ -285,7 +285,7 @@ def send(
 def clock(monkeypatch: pytest.MonkeyPatch) -> VirtualClock:
     """The clock by which leases lapse and failed instances are forgiven; the test moves it."""
     clock = VirtualClock()
-    monkeypatch.setattr(deployment_module, "Discovery", functools.partial(Discovery, clock=clock))
+    monkeypatch.setattr(serve_module, "Discovery", functools.partial(Discovery, clock=clock))
     return clock
 
 
