@@ -1,32 +1,32 @@
 """What can go wrong, as a tree. Each sentence says what happened, the value, what exists, what to do.
 
-    DynlabError
-      GraphError                 the graph is written wrongly; raised before a thread starts
-        DependencyError          depends() or link() on something that is no service (also a TypeError)
-        EndpointDefinitionError  an @dynamo_endpoint or @api method of the wrong shape (also a TypeError)
-        UnknownEndpointError     a name that no endpoint has (also an AttributeError)
-        OutsideServiceError      dynamo_context is read where it does not exist (also a KeyError)
-        ConfigError              a service, key or value that nothing reads (also a ValueError)
-      DeploymentError            a graph could not start, or is used after it was closed
-        PortInUseError           another program listens there (also an OSError)
-        RequestFailedError       the Frontend answered a request with an error
-      TraceNotFoundError         no trace of that request is kept (also a LookupError)
-      TraceFileError             a file that is no trace of dynlab (also a ValueError)
-      RoutingError               no worker could be chosen
-        NoInstancesError         nobody serves the endpoint now
-        InstanceNotFoundError    a direct call to an id that is not there
-        InstancesTimeoutError    too few instances came in time (also a TimeoutError)
-        WorkerUnavailableError   the chosen worker does not answer (also a ConnectionError)
-        PickError                a reader's pick function chose something that is no instance
-      StreamError                a request broke off
-        StreamIncompleteError    the worker died in the middle of its answer
-        RequestCancelledError    the handler gave up although nobody asked it to
-        PayloadError             a value that cannot travel between tiers (also a TypeError)
-      KvError                    a KV cache or its index was told something that cannot be
-        TokensError              token ids or a block size that are none (also a ValueError)
-        CacheFullError           a prompt has more blocks than the cache has room
-        KvEventError             an event about blocks that the index does not know (also a ValueError)
-        ReservationError         a request that the KV router has not booked, or has (also a LookupError)
+DynlabError
+  GraphError                 the graph is written wrongly; raised before a thread starts
+    DependencyError          depends() or link() on something that is no service (also a TypeError)
+    EndpointDefinitionError  an @dynamo_endpoint or @api method of the wrong shape (also a TypeError)
+    UnknownEndpointError     a name that no endpoint has (also an AttributeError)
+    OutsideServiceError      dynamo_context is read where it does not exist (also a KeyError)
+    ConfigError              a service, key or value that nothing reads (also a ValueError)
+  DeploymentError            a graph could not start, or is used after it was closed
+    PortInUseError           another program listens there (also an OSError)
+    RequestFailedError       the Frontend answered a request with an error
+  TraceNotFoundError         no trace of that request is kept (also a LookupError)
+  TraceFileError             a file that is no trace of dynlab (also a ValueError)
+  RoutingError               no worker could be chosen
+    NoInstancesError         nobody serves the endpoint now
+    InstanceNotFoundError    a direct call to an id that is not there
+    InstancesTimeoutError    too few instances came in time (also a TimeoutError)
+    WorkerUnavailableError   the chosen worker does not answer (also a ConnectionError)
+    PickError                a reader's pick function chose something that is no instance
+  StreamError                a request broke off
+    StreamIncompleteError    the worker died in the middle of its answer
+    RequestCancelledError    the handler gave up although nobody asked it to
+    PayloadError             a value that cannot travel between tiers (also a TypeError)
+  KvError                    a KV cache or its index was told something that cannot be
+    TokensError              token ids or a block size that are none (also a ValueError)
+    CacheFullError           a prompt has more blocks than the cache has room
+    KvEventError             an event about blocks that the index does not know (also a ValueError)
+    ReservationError         a request that the KV router has not booked, or has (also a LookupError)
 """
 
 from __future__ import annotations

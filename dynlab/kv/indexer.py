@@ -38,7 +38,7 @@ class _Run:
 
 
 class KvIndexer:
-    """The blocks of all workers. Worker ids are any integers; a worker is known from its first event on."""
+    """The blocks of all workers. Worker ids are any integers; a worker is known from its first block on."""
 
     def __init__(self) -> None:
         self._root = _Run(None, 0, [])
@@ -174,9 +174,7 @@ class KvIndexer:
         at = 0
         while at < len(hashes):
             if depth == run.end:
-                if hashes[at] not in run.children:
-                    self._extend(run, hashes[at:])
-                run = run.children.get(hashes[at], run)
+                run = run.children.get(hashes[at]) or self._extend(run, hashes[at:])
             same = in_common(run.blocks, depth - run.start, hashes, at)
             if same:
                 at, depth = at + same, depth + same
@@ -185,14 +183,24 @@ class KvIndexer:
                 run.who |= self._bits[worker_id]
                 self._blocks[worker_id] += run.reach[worker_id] - reach
             else:
+                self._check(hashes[at:])
                 run = self._fork(run, depth)
 
-    def _extend(self, run: _Run, blocks: Sequence[int]) -> None:
+    def _check(self, blocks: Sequence[int]) -> None:
+        if len(set(blocks)) < len(blocks) or not self._runs.keys().isdisjoint(blocks):
+            raise KvEventError(
+                f"Failed to store {len(blocks)} blocks behind one another: some of them are known behind others. "
+                "A sequence hash must tell all that comes before a block; see `sequence_hashes`."
+            )
+
+    def _extend(self, run: _Run, blocks: Sequence[int]) -> _Run:
+        self._check(blocks)
         if run.children or run is self._root:
             run.children[blocks[0]] = run = _Run(run, run.end, list(blocks))
         else:
             run.blocks.extend(blocks)
         self._runs.update(dict.fromkeys(blocks, run))
+        return run
 
     def _fork(self, run: _Run, depth: int) -> _Run:
         """Cut a run in two, and return the first."""

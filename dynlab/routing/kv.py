@@ -101,7 +101,7 @@ class KvTerms:
     cost: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class KvDecision:
     """A choice: the worker, and the columns that it was made from, one entry a worker."""
 

@@ -246,3 +246,38 @@ def test_it_finds_what_a_walk_finds(workers: int, seed: int) -> None:
 def test_it_finds_what_a_walk_finds_with_holes(workers: int, seed: int) -> None:
     """With caches that give up any block at any time: every look-up and every count just the same."""
     live(100 + seed, 300, workers, holes=True)
+
+
+# ---------------------------------------------------------------------------- what cannot be
+
+
+def test_a_block_has_one_place() -> None:
+    """A hash that is known behind one block cannot come behind another, nor twice in one prompt."""
+    indexer = KvIndexer()
+    stored(indexer, 1, 10, 11)
+
+    for worker, blocks in ((2, (20, 11)), (1, (30, 31, 30))):
+        with pytest.raises(KvEventError, match="blocks behind one another: some of them are known"):
+            stored(indexer, worker, *blocks)
+
+    assert {1: 2, 2: 0} == indexer.workers
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_nonsense_does_no_harm(seed: int) -> None:
+    """Whatever engines without sense tell, it is refused or followed; when they are gone, nothing is left."""
+    rng = random.Random(seed)
+    for _ in range(60):
+        indexer, refused = KvIndexer(), 0
+        for _ in range(80):
+            worker, some = rng.randrange(3), tuple(rng.choices(range(12), k=rng.randint(0, 4)))
+            told = rng.choice([Stored(rng.choice([None, 3, 7]), some, some), Stored(None, some, some), Removed(some)])
+            try:
+                indexer.apply_event(worker, told)
+            except KvEventError:
+                refused += 1
+            assert set(indexer.find_matches(some)) <= {0, 1, 2}
+        assert refused
+        for worker in range(3):
+            indexer.remove_worker(worker)
+        assert empty(indexer)
