@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help lab hello test check style types floors fix notebooks bench bench-plane wheel clean
+.PHONY: help lab hello test check style types floors fix notebooks bench bench-plane bench-kv wheel clean
 
 help: ## List these targets
 	@echo "dynlab: make TARGET [ARGS='more arguments'] [PYTHON=python3] [VENV=.venv]"
@@ -47,6 +47,9 @@ bench: $(VENV)/.dev ## Measure the graph beside apps without tiers; needs wrk (A
 
 bench-plane: $(VENV)/.dev ## Measure the request plane alone beside two plainer ways to cross threads
 	$(BIN)/python tests/bench/bench_plane.py $(ARGS)
+
+bench-kv: $(VENV)/.dev ## Measure KV routing beside the real engine's
+	$(BIN)/python tests/bench/bench_kv.py $(ARGS)
 
 wheel: $(VENV)/.dev ## Build the source distribution and the wheel into dist/
 	$(BIN)/python -m build --outdir dist

@@ -124,14 +124,14 @@ class LocalRuntime:
 
             settings = dict(self.planes.kv)
             size = settings.pop("block_size", BLOCK_SIZE)
+            config = KvRouterConfig(**settings)
             clock = self.planes.discovery.clock
-            rng = self.client_rng(endpoint)
-            picker = made = KvPicker(KvRouter(size, KvRouterConfig(**settings), rng=rng, clock=clock))
+            picker = made = KvPicker(KvRouter(size, config, rng=self.client_rng(endpoint), clock=clock))
             table = self.table(endpoint)
             table.keep_books(made)
             self._kv_pickers[endpoint] = made
-            hear = partial(table.hear, made)
-            self._subscriptions.append(self.planes.events.subscribe(endpoint, hear))
+            if config.use_kv_events:  # else it assumes that what it sends is cached
+                self._subscriptions.append(self.planes.events.subscribe(endpoint, partial(table.hear, made)))
         return picker
 
     def next_request_id(self) -> str:

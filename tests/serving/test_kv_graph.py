@@ -56,6 +56,17 @@ def test_every_answer_comes_under_load(deployment: Deployment) -> None:
     assert sum(1 for blocks in hits(deployment, "b1-") if blocks) > 100
 
 
+def test_without_events_the_router_assumes_what_is_cached() -> None:
+    """Nobody listens, so the workers keep nothing, and the router goes by what it sent where."""
+    kv = {"block_size": 4, "use_kv_events": False}
+    with serve(Frontend, workers={"DummyWorker": 4}, router_mode="kv", kv=kv, seed=7, name="assumed") as deployment:
+        for n in range(4):
+            deployment.ask(f"{FAMILIES[0]} question {n}", request_id=f"cats-{n}")
+
+        assert [0, 3, 3, 3] == hits(deployment, "cats")
+        assert {} == deployment.kv_index().workers
+
+
 def test_the_mode_may_change_while_it_runs(deployment: Deployment) -> None:
     """Back and forth, without a restart."""
     for mode in ("random", "kv", "round-robin", "kv"):
