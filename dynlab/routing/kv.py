@@ -112,6 +112,15 @@ class KvDecision:
     sequence: tuple[int, ...]
     columns: dict[str, Column]
 
+    def __repr__(self) -> str:
+        terms = self.terms
+        lines = [f"worker {self.worker_id}: {self.overlap_blocks} of {len(self.sequence)} blocks cached"]
+        for term in terms:
+            arrow = "->" if term.worker_id == self.worker_id else "  "
+            prefill = f"prefill {term.raw:g} - {term.credit:g} * {term.overlap_blocks} cached"
+            lines.append(f"{arrow} {term.worker_id}  {prefill}, decode {term.decode_blocks}: cost {term.cost:g}")
+        return "\n".join(lines)
+
     @property
     def overlap_blocks(self) -> int:
         return int(self.columns["overlap"][self.workers.index(self.worker_id)])
@@ -172,6 +181,23 @@ class KvRouter:
         columns = self._columns(len(tokens), hashes, workers)
         place = self._draw(columns["cost"])
         return KvDecision(workers[place], tuple(workers), len(tokens), self.block_size, tuple(hashes), columns)
+
+    def explain(self, tokens: Sequence[int], workers: Sequence[int] | None = None) -> KvDecision:
+        """Say who would be chosen now, and why; nothing is booked, and no later choice is another for it.
+
+        Args:
+            tokens: the prompt's token ids.
+            workers: the ids that may be chosen; by default all that hold blocks or requests.
+
+        Raises:
+            RoutingError: if there are none.
+        """
+        known = {*self.indexer.workers, *self.loads.workers} if workers is None else workers
+        state = self._rng.getstate()
+        try:
+            return self.decide(tokens, sorted(known))
+        finally:
+            self._rng.setstate(state)
 
     def _columns(self, isl: int, hashes: Sequence[int], workers: Sequence[int]) -> dict[str, Column]:
         config, size = self.config, self.block_size

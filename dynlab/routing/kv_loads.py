@@ -57,6 +57,11 @@ class WorkerLoads:
         self._columns: dict[int, int] = {}
         self._spare: list[int] = []
 
+    @property
+    def workers(self) -> list[int]:
+        """Who was sent something since it came."""
+        return list(self._loads)
+
     def __contains__(self, request_id: object) -> bool:
         return request_id in self._booked
 

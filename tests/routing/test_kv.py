@@ -247,3 +247,37 @@ def test_with_a_temperature_equal_costs_are_equally_likely() -> None:
     drawn = Counter(made.decide(PROMPT, [1, 2, 3, 4]).worker_id for _ in range(4_000))
 
     assert 16.27 > chi_square(drawn, dict.fromkeys((1, 2, 3, 4), 1 / 4))
+
+
+# ---------------------------------------------------------------------------- explained
+
+
+def test_an_explanation_adds_the_cost_up() -> None:
+    """As text, a line a worker; the one who would be chosen is marked."""
+    made = uneven()
+    made.indexer.store(3, made.hashes(PROMPT)[:2])
+
+    assert (
+        "worker 3: 2 of 8 blocks cached\n"
+        "   1  prefill 8 - 1 * 0 cached, decode 10: cost 18\n"
+        "   2  prefill 11 - 1 * 0 cached, decode 11: cost 22\n"
+        "-> 3  prefill 8 - 1 * 2 cached, decode 8: cost 14"
+    ) == repr(made.explain(PROMPT))
+
+
+def test_an_explanation_changes_nothing() -> None:
+    """Neither the books nor which of two that tie is drawn next."""
+    asked, silent = router(), router()
+    for _ in range(20):
+        asked.explain(PROMPT, [1, 2, 3])
+
+    drawn = [[made.decide(PROMPT, [1, 2, 3]).worker_id for _ in range(20)] for made in (asked, silent)]
+
+    assert drawn[0] == drawn[1]
+    assert [] == asked.loads.workers
+
+
+def test_nobody_to_explain() -> None:
+    """A router that knows nobody says so."""
+    with pytest.raises(RoutingError, match="no workers"):
+        router().explain(PROMPT)
