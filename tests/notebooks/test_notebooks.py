@@ -192,9 +192,9 @@ def minutes_of(notebook: Any) -> float:
     return reading + len(code_of(notebook)) * CODE_CELL_MIN + sum(exercises_of(notebook).values())
 
 
-def test_all_four_take_a_newcomer_less_than_an_hour() -> None:
+def test_the_first_four_take_a_newcomer_less_than_an_hour() -> None:
     """With every exercise."""
-    assert sum(minutes_of(read(path)) for path in NOTEBOOKS) < HOUR_MIN
+    assert sum(minutes_of(read(path)) for path in sorted(NOTEBOOKS)[:4]) < HOUR_MIN
 
 
 def test_the_first_answer_comes_within_a_minute() -> None:
