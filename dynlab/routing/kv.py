@@ -158,6 +158,10 @@ class KvRouter:
             indexer = KvIndexer() if events else ApproxKvIndexer(self.config.router_ttl_secs, self._clock)
         self.indexer = indexer
 
+    def now(self) -> float:
+        """Return the seconds of the router's clock."""
+        return self._clock.now()
+
     def hashes(self, tokens: Sequence[int]) -> list[int]:
         """Return the sequence hashes of a prompt's full blocks."""
         return sequence_hashes(block_hashes(tokens, self.block_size))

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from dynlab.errors import ConfigError, did_you_mean, listed
+from dynlab.errors import ConfigError, RoutingError, did_you_mean, listed
 from dynlab.kv.blocks import tokenize
 from dynlab.kv.events import KvEvent
 from dynlab.protocols import Envelope, Instance
 from dynlab.routing.kv import KvDecision, KvRouter, KvRouterConfig
+from dynlab.routing.kv_queue import MAX_NUM_BATCHED_TOKENS, KvQueue
 from dynlab.routing.modes import Pick, RouterMode
 
-__all__ = ("COLUMNS", "WEIGHTS", "KvPicker", "checked_settings", "tokens_of")
+__all__ = ("COLUMNS", "SIZES", "WEIGHTS", "KvPicker", "checked_settings", "tokens_of")
+
+MAX_WAITING = 10_000
+"""Requests that may wait in the router's queue; what comes then is refused."""
 
 COLUMNS = {
     "prefill_tokens": "prefill",
@@ -28,6 +32,8 @@ COLUMNS = {
 }
 """What a pick's detail holds of each worker, by the names of a decision's columns."""
 
+SIZES = ("block_size", "max_num_batched_tokens")
+"""What the mode may be told of the workers, in tokens (Dynamo: their runtime configuration, not the router's)."""
 
 WEIGHTS = ("prefill_load_scale", "decode_active_request_weight", "router_temperature", "router_track_prefill_tokens")
 """What a pick's detail holds of the router's settings: they explain a cost."""
@@ -37,19 +43,20 @@ def checked_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings of the mode "kv" as they are, if they are.
 
     Raises:
-        ConfigError: for a key that is neither `block_size` nor a field of `KvRouterConfig`, or an impossible value.
+        ConfigError: for a key that is none of `SIZES` nor a field of `KvRouterConfig`, or an impossible value.
     """
-    known = ["block_size", *(field.name for field in fields(KvRouterConfig))]
+    known = [*SIZES, *(field.name for field in fields(KvRouterConfig))]
     for name in settings:
         if name not in known:
             raise ConfigError(
                 f"kv={{{name!r}: ...}}: the KV router has no such setting; there are {listed(known)}."
                 f"{did_you_mean(name, known)}"
             )
-    size = settings.get("block_size", 1)
-    if type(size) is not int or size < 1:
-        raise ConfigError(f"block_size={size!r} must be a number of tokens, 1 or more.")
-    KvRouterConfig(**{name: value for name, value in settings.items() if name != "block_size"})
+    for name in SIZES:
+        size = settings.get(name, 1)
+        if type(size) is not int or size < 1:
+            raise ConfigError(f"{name}={size!r} must be a number of tokens, 1 or more.")
+    KvRouterConfig(**{name: value for name, value in settings.items() if name not in SIZES})
     return dict(settings)
 
 
@@ -76,19 +83,75 @@ class KvPicker:
 
     mode = RouterMode.KV.value
 
-    def __init__(self, router: KvRouter) -> None:
+    def __init__(self, router: KvRouter, max_num_batched_tokens: int = MAX_NUM_BATCHED_TOKENS) -> None:
         self.router = router
+        self.may_wait = router.config.router_queue_threshold is not None
+        self._queue = KvQueue(router, max_num_batched_tokens)
+        self._waiting: dict[Envelope, tuple[str, float, Callable[[], object]]] = {}
+        self._called: dict[Envelope, tuple[str, float, KvDecision]] = {}
         self._numbers = itertools.count(1)
         self._listed: set[int] = set()
         self._weights = {name: getattr(router.config, name) for name in WEIGHTS}
 
     def pick(self, request: Envelope, instances: Sequence[Instance]) -> Pick:
-        """Choose the cheapest instance, and book the request there."""
-        decision = self.router.decide(tokens_of(request.data), [instance.instance_id for instance in instances])
-        booking = f"{request.request_id}/{next(self._numbers)}"
-        self.router.reserve(booking, decision)
-        chosen = next(i for i in instances if i.instance_id == decision.worker_id)
-        return Pick(chosen, {**_detail(decision), **self._weights}, booking)
+        """Choose the cheapest instance, and book the request there; one that waited has been booked already."""
+        ids = [instance.instance_id for instance in instances]
+        booking, queued, decision = self._called.pop(request, ("", 0.0, None))
+        if decision is None or decision.worker_id not in ids:  # it did not wait, or for somebody who is gone
+            self.free(booking)
+            decision = self.router.decide(tokens_of(request.data), ids)
+            booking = self._name(request)
+            self.router.reserve(booking, decision)
+        chosen = instances[ids.index(decision.worker_id)]
+        detail = {**_detail(decision), **self._weights}
+        return Pick(chosen, {**detail, "queued_s": queued} if queued else detail, booking)
+
+    def enqueue(self, request: Envelope, instances: Sequence[Instance], call: Callable[[], object]) -> None:
+        """Book a request, or let it wait while `router_queue_threshold` says so.
+
+        Raises:
+            RoutingError: if too many wait already.
+        """
+        if len(self._waiting) >= MAX_WAITING:
+            raise RoutingError(
+                f"{len(self._waiting)} requests wait for a worker with room to prefill, and no more may: send fewer at "
+                "once, add workers, or raise router_queue_threshold."
+            )
+        booking, now = self._name(request), self.router.now()
+        decision = self._queue.enqueue(booking, tokens_of(request.data), [i.instance_id for i in instances])
+        if decision is None:
+            self._waiting[request] = booking, now, call
+        else:
+            self._called[request] = booking, 0.0, decision
+
+    def is_waiting(self, request: Envelope) -> bool:
+        """Tell whether its turn has not come yet."""
+        return request in self._waiting
+
+    def leave(self, request: Envelope) -> None:
+        """Let a request wait no more, or give back what was booked for it."""
+        if request in self._waiting:
+            self._queue.cancel(self._waiting.pop(request)[0])
+        elif request in self._called:
+            self.free(self._called.pop(request)[0])
+
+    def update(self, instances: Sequence[Instance]) -> None:
+        """Book those whose turn has come, and call them; without instances, call all."""
+        if not self._waiting:
+            return
+        if not instances:
+            for request, (_, _, call) in list(self._waiting.items()):
+                self.leave(request)
+                call()
+            return
+        for booking, decision in self._queue.update([instance.instance_id for instance in instances]).items():
+            request = next(iter(self._waiting))  # both are in the order of arrival
+            _, since, call = self._waiting.pop(request)
+            self._called[request] = booking, self.router.now() - since, decision
+            call()
+
+    def _name(self, request: Envelope) -> str:
+        return f"{request.request_id}/{next(self._numbers)}"
 
     def prefill_complete(self, booking: str) -> None:
         """The first item came."""

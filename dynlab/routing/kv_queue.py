@@ -10,7 +10,10 @@ from collections.abc import Sequence
 
 from dynlab.routing.kv import KvDecision, KvRouter
 
-__all__ = ("KvQueue",)
+__all__ = ("MAX_NUM_BATCHED_TOKENS", "KvQueue")
+
+MAX_NUM_BATCHED_TOKENS = 10_000_000
+"""What a worker that says nothing is taken to prefill at once: so much that nobody ever waits."""
 
 
 class KvQueue:
@@ -20,7 +23,7 @@ class KvQueue:
     when the request goes.
     """
 
-    def __init__(self, router: KvRouter, max_num_batched_tokens: int = 10_000_000) -> None:
+    def __init__(self, router: KvRouter, max_num_batched_tokens: int = MAX_NUM_BATCHED_TOKENS) -> None:
         self.router = router
         self.max_num_batched_tokens = max_num_batched_tokens
         self._waiting: dict[str, Sequence[int]] = {}

@@ -103,7 +103,12 @@ class Picker(Protocol):
 
 
 class Bookkeeper(Picker, Protocol):
-    """A rule that books what it sends where, and must hear how it goes on. Called under one lock."""
+    """A rule that books what it sends where, and must hear how it goes on. Called under one lock.
+
+    Where requests `may_wait`, each is enqueued before it is picked for.
+    """
+
+    may_wait: bool
 
     def keep(self, listed: Iterable[int]) -> None:
         """These instances are listed now, and no others."""
@@ -116,6 +121,18 @@ class Bookkeeper(Picker, Protocol):
 
     def free(self, booking: str) -> None:
         """A booked request has ended."""
+
+    def enqueue(self, request: Envelope, instances: Sequence[Instance], call: Callable[[], object]) -> None:
+        """Book a request before it is picked for, or let it wait; `call` says that its turn has come."""
+
+    def is_waiting(self, request: Envelope) -> bool:
+        """Tell whether its turn has not come yet."""
+
+    def leave(self, request: Envelope) -> None:
+        """A request that was enqueued will not be picked for."""
+
+    def update(self, instances: Sequence[Instance]) -> None:
+        """Something ended, or somebody came or went: let those go whose turn it is."""
 
 
 class RoundRobinPicker:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dynlab.errors import (
@@ -18,6 +19,7 @@ from dynlab.errors import (
 )
 from dynlab.protocols import EndpointId, Envelope, Instance, to_wire
 from dynlab.routing.modes import (
+    Bookkeeper,
     DirectPicker,
     LeastLoadedPicker,
     Picker,
@@ -153,11 +155,17 @@ class LocalClient:
             kv = router is RouterMode.KV
             picker = self._runtime.kv_picker(self.endpoint) if kv else make_picker(router, self._rng)
             self._routers[router] = picker
-        return self._send(picker, request, annotated, context, direct=router is RouterMode.DIRECT)
+        reply = self._prepare(picker, request, context, direct=router is RouterMode.DIRECT)
+        if router is RouterMode.KV and picker.may_wait:  # type: ignore[attr-defined]
+            await self._turn(reply)
+        return self._launch(reply, annotated)
 
     def _send(
         self, picker: Picker, request: Any, annotated: bool, context: Context | None, *, direct: bool = False
     ) -> ResponseStream:
+        return self._launch(self._prepare(picker, request, context, direct=direct), annotated)
+
+    def _prepare(self, picker: Picker, request: Any, context: Context | None, *, direct: bool) -> Reply:
         if asyncio.get_running_loop() is not self._loop:
             raise RuntimeError(
                 f"This client of {self.endpoint} lives on another event loop; "
@@ -171,8 +179,25 @@ class LocalClient:
             parent.trace = self._runtime.planes.traces.begin(request_id)
         envelope = Envelope(self.endpoint, request_id, to_wire(request))
         tries_left = 0 if direct else self._runtime.planes.migration_limit
-        reply = Reply(self._home, parent, self, envelope, picker, direct, tries_left)
-        if not parent.stopped:
+        return Reply(self._home, parent, self, envelope, picker, direct, tries_left)
+
+    async def _turn(self, reply: Reply) -> None:
+        """Wait in the queue of a picker that keeps books, until the request may go or nobody wants it any more."""
+        picker: Bookkeeper = reply.picker  # type: ignore[assignment]
+        try:
+            self._table.enqueue(picker, reply.envelope, partial(self._home.post, reply.wake))
+            while picker.is_waiting(reply.envelope) and not reply.is_over:
+                await reply.more()
+        except BaseException:
+            reply.close()
+            raise
+        finally:
+            if reply.is_over:
+                self._table.leave(picker, reply.envelope)
+
+    def _launch(self, reply: Reply, annotated: bool) -> ResponseStream:
+        """Send what was prepared, unless nobody wants it any more."""
+        if not reply.is_over:
             try:
                 self._dispatch(reply)
             except WorkerUnavailableError as error:
@@ -202,10 +227,10 @@ class LocalClient:
         instance = reply.instance
         assert instance is not None
         self._table.release(instance)
+        if error is not None and _says_dead(error, instance.instance_id):
+            self._table.report_down(instance)  # before the books: whose turn it is now shall not go there
         if reply.booking is not None:
             self._table.free(reply.picker, reply.booking)  # type: ignore[arg-type]
-        if error is not None and _says_dead(error, instance.instance_id):
-            self._table.report_down(instance)
 
     def answering(self, reply: Reply) -> None:
         """Tell a picker that keeps books that the first item of its request came."""

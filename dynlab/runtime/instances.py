@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dynlab.errors import NoInstancesError
@@ -63,12 +63,8 @@ class InstanceTable:
         with self._lock:
             if self._discovery.version != self._version or self._discovery.is_lapsing:
                 self._refresh()
-            instances = eligible = self._instances
-            inhibited = self._still_inhibited() if self._inhibited else ()
-            if inhibited and not direct:
-                eligible = tuple(instance for instance in instances if instance.instance_id not in inhibited)
-            if not eligible:
-                raise NoInstancesError(self._endpoint, sorted(inhibited))
+            instances = self._instances
+            eligible, inhibited = self._eligible(direct)
             chosen, detail, booking = picker.pick(request, eligible)
             seen = [instance.active_requests for instance in instances]
             try:  # bytes are the smallest record of a load, and nothing that the garbage collector would visit
@@ -79,10 +75,23 @@ class InstanceTable:
             chosen.active_requests += 1
             return self._servers[chosen.instance_id], chosen, booking
 
+    def enqueue(self, bookkeeper: Bookkeeper, request: Envelope, call: Callable[[], object]) -> None:
+        """Let a picker book a request, or let it wait until `call`; raises as `select` does."""
+        with self._lock:
+            self._refresh()
+            bookkeeper.enqueue(request, self._eligible()[0], call)
+
+    def leave(self, bookkeeper: Bookkeeper, request: Envelope) -> None:
+        """A request that was enqueued will not be sent."""
+        with self._lock:
+            bookkeeper.leave(request)
+            self._go_on(bookkeeper)
+
     def answering(self, bookkeeper: Bookkeeper, booking: str) -> None:
         """The first item of a booked request came."""
         with self._lock:
             bookkeeper.prefill_complete(booking)
+            self._go_on(bookkeeper)
 
     def release(self, instance: Instance) -> None:
         """A request sent there has ended."""
@@ -93,6 +102,7 @@ class InstanceTable:
         """A booked request has ended."""
         with self._lock:
             bookkeeper.free(booking)
+            self._go_on(bookkeeper)
 
     def hear(self, bookkeeper: Bookkeeper, instance_id: int, event: Any) -> None:
         """A worker tells something; it is not heard any more once it is off the list."""
@@ -127,6 +137,29 @@ class InstanceTable:
             for bookkeeper in self._bookkeepers:
                 bookkeeper.keep(instance.instance_id for instance in self._instances)
         return self._instances
+
+    def _eligible(self, direct: bool = False) -> tuple[tuple[Instance, ...], tuple[int, ...]]:
+        """Return who can be chosen, and the ids of those who failed just now.
+
+        Raises:
+            NoInstancesError: if nobody is left.
+        """
+        eligible = self._instances
+        inhibited = self._still_inhibited() if self._inhibited else ()
+        if inhibited and not direct:
+            eligible = tuple(instance for instance in eligible if instance.instance_id not in inhibited)
+        if not eligible:
+            raise NoInstancesError(self._endpoint, sorted(inhibited))
+        return eligible, inhibited
+
+    def _go_on(self, bookkeeper: Bookkeeper) -> None:
+        """Let requests go whose turn has come; if there is nobody to go to, all: they shall hear that."""
+        try:
+            self._refresh()
+            eligible = self._eligible()[0]
+        except NoInstancesError:
+            eligible = ()
+        bookkeeper.update(eligible)
 
     def _still_inhibited(self) -> tuple[int, ...]:
         now = self._discovery.clock.now()

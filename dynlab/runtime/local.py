@@ -121,12 +121,15 @@ class LocalRuntime:
             # NumPy takes as long to load as the rest of the runtime; the other modes do without it.
             from dynlab.routing.kv import KvRouter, KvRouterConfig  # noqa: PLC0415
             from dynlab.routing.kv_picker import KvPicker  # noqa: PLC0415
+            from dynlab.routing.kv_queue import MAX_NUM_BATCHED_TOKENS  # noqa: PLC0415
 
             settings = dict(self.planes.kv)
             size = settings.pop("block_size", BLOCK_SIZE)
+            most = settings.pop("max_num_batched_tokens", MAX_NUM_BATCHED_TOKENS)
             config = KvRouterConfig(**settings)
             clock = self.planes.discovery.clock
-            picker = made = KvPicker(KvRouter(size, config, rng=self.client_rng(endpoint), clock=clock))
+            router = KvRouter(size, config, rng=self.client_rng(endpoint), clock=clock)
+            picker = made = KvPicker(router, most)
             table = self.table(endpoint)
             table.keep_books(made)
             self._kv_pickers[endpoint] = made

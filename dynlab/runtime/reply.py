@@ -96,7 +96,7 @@ class Reply:
             if self.booking is not None and not self._taken and not self.items:
                 self._sender.answering(self)
             self.items.append(wire)
-            self._wake()
+            self.wake()
 
     def finish(self, call: Call, error: BaseException | None) -> None:
         """The worker is done, or dead. A request that has yielded nothing may be sent again elsewhere."""
@@ -109,7 +109,7 @@ class Reply:
             self.end = error
         else:
             return
-        self._wake()
+        self.wake()
 
     def close(self) -> None:
         """Hang up: the worker is told, unread items are dropped, a waiting reader sees the end."""
@@ -121,7 +121,7 @@ class Reply:
         self.items.clear()
         self.end = StopAsyncIteration
         self._over()
-        self._wake()
+        self.wake()
 
     def take(self) -> Wire:
         """Take the next of the items that have come."""
@@ -151,7 +151,8 @@ class Reply:
         self._call = None
         self._sender.settle(self, error)
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Let whoever waits for `more` look again."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from dynlab.errors import ConfigError
+from dynlab.clock import VirtualClock
+from dynlab.errors import ConfigError, RoutingError
 from dynlab.kv.blocks import tokenize
 from dynlab.kv.events import Stored
 from dynlab.protocols import EndpointId, Envelope, Instance
@@ -100,3 +101,52 @@ def test_other_settings_are_refused(settings: dict[str, Any], sentence: str) -> 
     """The sentence says what there is."""
     with pytest.raises(ConfigError, match=sentence):
         checked_settings(settings)
+
+
+def waiting_picker(tokens: int = 8) -> KvPicker:
+    """Return a picker whose first request, of so many tokens, is enough for the only instance."""
+    return KvPicker(KvRouter(4, KvRouterConfig(router_queue_threshold=0.0), clock=VirtualClock()), tokens)
+
+
+def test_who_waits_is_booked_before_it_is_called() -> None:
+    """So that the next in the queue sees it; the pick then takes what was booked."""
+    picker, calls = waiting_picker(), []
+    envelopes = [Envelope(ENDPOINT, f"r{n}", json.dumps({"token_ids": [n] * 8})) for n in range(3)]
+    for n, envelope in enumerate(envelopes):
+        picker.enqueue(envelope, INSTANCES[:1], lambda n=n: calls.append(n))
+    picked = picker.pick(envelopes[0], INSTANCES[:1])
+    assert [False, True, True] == [picker.is_waiting(envelope) for envelope in envelopes]
+
+    picker.free(str(picked.booking))
+    picker.update(INSTANCES[:1])
+
+    assert [1] == calls
+    assert [False, True] == [picker.is_waiting(envelope) for envelope in envelopes[1:]]
+    assert [8.0] == picker.router.loads.columns([7001], 0.0)[0].tolist()
+    assert 7001 == picker.pick(envelopes[1], INSTANCES).instance.instance_id
+
+
+def test_what_was_booked_for_somebody_who_left_is_given_back() -> None:
+    """By a request that nobody wants any more, or that finds its instance gone."""
+    picker = waiting_picker()
+    one, two = (Envelope(ENDPOINT, name, json.dumps({"token_ids": [1] * 8})) for name in "ab")
+    picker.enqueue(one, INSTANCES[:1], lambda: None)
+    picker.leave(one)
+    assert [0.0] == picker.router.loads.columns([7001], 0.0)[0].tolist()
+
+    picker.enqueue(two, INSTANCES[:1], lambda: None)
+    picked = picker.pick(two, INSTANCES[1:2])
+
+    assert 7002 == picked.instance.instance_id
+    assert [0.0, 8.0] == picker.router.loads.columns([7001, 7002], 0.0)[0].tolist()
+
+
+def test_the_queue_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes when it is full is refused with what to do about it."""
+    monkeypatch.setattr("dynlab.routing.kv_picker.MAX_WAITING", 2)
+    picker = waiting_picker()
+    for n in range(3):  # the first goes at once
+        picker.enqueue(Envelope(ENDPOINT, f"r{n}", json.dumps({"token_ids": [n] * 8})), INSTANCES[:1], lambda: None)
+
+    with pytest.raises(RoutingError, match=r"2 requests wait .* raise router_queue_threshold"):
+        picker.enqueue(Envelope(ENDPOINT, "r", "{}"), INSTANCES[:1], lambda: None)

@@ -101,3 +101,14 @@ def test_a_wrong_setting_is_an_error_in_the_cell() -> None:
     """Before anything starts."""
     with pytest.raises(ConfigError, match="Did you mean 'router_temperature'"):
         serve(Frontend, router_mode="kv", kv={"router_temperatur": 1})
+
+
+def test_with_a_threshold_requests_wait_at_the_router() -> None:
+    """Every prompt is enough for a worker to prefill, so of 32 at once most wait; all are answered."""
+    kv = {"block_size": 4, "router_queue_threshold": 0.5, "max_num_batched_tokens": 8}
+    with serve(Frontend, workers={"DummyWorker": 2}, router_mode="kv", kv=kv, seed=7, name="queue") as deployment:
+        batch = deployment.ask_many([f"{FAMILIES[0]} question {n}" for n in range(200)], concurrency=32)
+
+        assert 0 == len(batch.failures)
+        waited = [trace for trace in deployment.traces if trace.decisions[-1].detail.get("queued_s")]
+        assert len(waited) > 20
