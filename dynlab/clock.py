@@ -67,7 +67,11 @@ class VirtualClock:
         """Move time forward and wake every sleeper whose deadline has come."""
         if seconds < 0:
             raise ValueError(f"advance({seconds}): time only moves forward.")
-        self._now += seconds
+        self.reach(self._now + seconds)
+
+    def reach(self, now: float) -> None:
+        """Move time forward to a point that others set, as `advance` does; one that is past changes nothing."""
+        self._now = max(self._now, now)
         while self._sleepers and self._sleepers[0][0] <= self._now:
             _, _, waking = heapq.heappop(self._sleepers)
             if not waking.done():

@@ -16,7 +16,7 @@ from dynlab.routing.kv import KvDecision, KvRouter, KvRouterConfig
 from dynlab.routing.kv_queue import MAX_NUM_BATCHED_TOKENS, KvQueue
 from dynlab.routing.modes import Pick, RouterMode
 
-__all__ = ("COLUMNS", "SIZES", "WEIGHTS", "KvPicker", "checked_settings", "tokens_of")
+__all__ = ("COLUMNS", "SIZES", "WEIGHTS", "KvPicker", "checked_settings", "detail_of", "tokens_of")
 
 MAX_WAITING = 10_000
 """Requests that may wait in the router's queue; what comes then is refused."""
@@ -103,7 +103,7 @@ class KvPicker:
             booking = self._name(request)
             self.router.reserve(booking, decision)
         chosen = instances[ids.index(decision.worker_id)]
-        detail = {**_detail(decision), **self._weights}
+        detail = {**detail_of(decision), **self._weights}
         return Pick(chosen, {**detail, "queued_s": queued} if queued else detail, booking)
 
     def enqueue(self, request: Envelope, instances: Sequence[Instance], call: Callable[[], object]) -> None:
@@ -178,7 +178,8 @@ class KvPicker:
         self._listed = here
 
 
-def _detail(decision: KvDecision) -> dict[str, Any]:
+def detail_of(decision: KvDecision) -> dict[str, Any]:
+    """Return what a decision was made from, as plain values that a trace can keep."""
     columns = {name: tuple(decision.columns[column].tolist()) for name, column in COLUMNS.items()}
     return {
         "isl_tokens": decision.isl_tokens,

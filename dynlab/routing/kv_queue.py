@@ -26,7 +26,7 @@ class KvQueue:
     def __init__(self, router: KvRouter, max_num_batched_tokens: int = MAX_NUM_BATCHED_TOKENS) -> None:
         self.router = router
         self.max_num_batched_tokens = max_num_batched_tokens
-        self._waiting: dict[str, Sequence[int]] = {}
+        self._waiting: dict[str, tuple[Sequence[int], Sequence[int] | None]] = {}
 
     @property
     def pending_count(self) -> int:
@@ -36,21 +36,23 @@ class KvQueue:
     @property
     def pending_isl_tokens(self) -> int:
         """How long their prompts are together."""
-        return sum(map(len, self._waiting.values()))
+        return sum(len(tokens) for tokens, _ in self._waiting.values())
 
-    def enqueue(self, request_id: str, tokens: Sequence[int], workers: Sequence[int]) -> KvDecision | None:
-        """Book a request and return the decision, or let it wait and return None."""
+    def enqueue(
+        self, request_id: str, tokens: Sequence[int], workers: Sequence[int], sequence: Sequence[int] | None = None
+    ) -> KvDecision | None:
+        """Book a request and return the decision, or let it wait and return None; see `KvRouter.decide`."""
         if self._waiting or self.router.is_saturated(workers, self.max_num_batched_tokens):
-            self._waiting[request_id] = tokens
+            self._waiting[request_id] = tokens, sequence
             return None
-        return self._book(request_id, tokens, workers)
+        return self._book(request_id, tokens, workers, sequence)
 
     def update(self, workers: Sequence[int]) -> dict[str, KvDecision]:
         """Book those whose turn has come, each after the other; to be called after `prefill_complete` and `free`."""
         booked: dict[str, KvDecision] = {}
         while self._waiting and workers and not self.router.is_saturated(workers, self.max_num_batched_tokens):
-            request_id, tokens = next(iter(self._waiting.items()))
-            booked[request_id] = self._book(request_id, tokens, workers)
+            request_id, prompt = next(iter(self._waiting.items()))
+            booked[request_id] = self._book(request_id, prompt[0], workers, prompt[1])
             del self._waiting[request_id]
         return booked
 
@@ -58,7 +60,15 @@ class KvQueue:
         """Let a request wait no more."""
         self._waiting.pop(request_id, None)
 
-    def _book(self, request_id: str, tokens: Sequence[int], workers: Sequence[int]) -> KvDecision:
-        decision = self.router.decide(tokens, workers)
+    def clear(self) -> list[str]:
+        """Let nobody wait any more, and return who did."""
+        left = list(self._waiting)
+        self._waiting.clear()
+        return left
+
+    def _book(
+        self, request_id: str, tokens: Sequence[int], workers: Sequence[int], sequence: Sequence[int] | None
+    ) -> KvDecision:
+        decision = self.router.decide(tokens, workers, sequence)
         self.router.reserve(request_id, decision)
         return decision

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from dynlab.errors import ConfigError, InstanceNotFoundError, PickError, did_you_mean, listed
 from dynlab.protocols import Envelope, Instance
+from dynlab.routing.fleet import Fleet
 
 __all__ = (
     "PLAIN_MODES",
@@ -189,9 +190,12 @@ class LeastLoadedPicker:
         self._rng = rng
 
     def pick(self, request: Envelope, instances: Sequence[Instance]) -> Pick:
+        if isinstance(instances, Fleet):
+            chosen, tied = instances.least_loaded(self._rng)
+            return Pick(chosen, {"tied": tied})
         least = min(instance.active_requests for instance in instances)
-        tied = [instance for instance in instances if instance.active_requests == least]
-        return Pick(tied[int(self._rng.random() * len(tied))], {"tied": len(tied)})
+        candidates = [instance for instance in instances if instance.active_requests == least]
+        return Pick(candidates[int(self._rng.random() * len(candidates))], {"tied": len(candidates)})
 
 
 class DeviceAwareWeightedPicker:
@@ -204,19 +208,20 @@ class DeviceAwareWeightedPicker:
     mode = RouterMode.DEVICE_AWARE_WEIGHTED.value
 
     def __init__(self, rng: random.Random, ratio: int = 8) -> None:
+        self._rng = rng
         self._least_loaded = LeastLoadedPicker(rng)
         self._ratio = ratio
 
     def pick(self, request: Envelope, instances: Sequence[Instance]) -> Pick:
-        cpus = [instance for instance in instances if instance.device == "cpu"]
-        others = [instance for instance in instances if instance.device != "cpu"]
-        if not cpus or not others:
-            return self._least_loaded.pick(request, instances)
+        fleet = instances if isinstance(instances, Fleet) else Fleet(instances)
+        cpus, others = fleet.cpus, fleet.others
+        if cpus is None or others is None:
+            return self._least_loaded.pick(request, fleet)
         # So many requests the CPUs may have in flight together, next to what the others have.
-        budget = sum(i.active_requests for i in others) * len(cpus) // (self._ratio * len(others))
-        spare = sum(i.active_requests for i in cpus) < budget
-        chosen, detail, _ = self._least_loaded.pick(request, cpus if spare else others)
-        return Pick(chosen, {**detail, "device": chosen.device, "cpu_budget": budget})
+        budget = others.total * cpus.size // (self._ratio * others.size)
+        tied = (cpus if cpus.total < budget else others).tied
+        chosen = tied[int(self._rng.random() * len(tied))]
+        return Pick(chosen, {"tied": len(tied), "device": chosen.device, "cpu_budget": budget})
 
 
 class DirectPicker:
