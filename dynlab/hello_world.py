@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from pydantic import BaseModel, Field
 
 from dynlab.config import ServiceConfig
+from dynlab.engine import MockEngineArgs
 from dynlab.protocols import GeneralRequest, GeneralResponse
 from dynlab.sdk.context import dynamo_context
 from dynlab.sdk.depends import depends
@@ -32,6 +33,8 @@ class DummyWorkerConfig(BaseModel):
     token_ms: float = Field(default=0.0, ge=0, description="wait before each further item")
     stream_words: bool = Field(default=False, description="one item per word instead of one per answer")
     kv_blocks: int = Field(default=1024, ge=1, description="blocks of its KV cache, kept while a KV router listens")
+    engine: MockEngineArgs | None = Field(default=None, description="a mock engine makes the words, at its pace")
+    osl: int | None = Field(default=None, ge=1, description="how many words it makes; by default, all there are")
 
 
 @service(dynamo={"namespace": "dynamo-demo"}, resources={"cpu": "1"}, config=DummyWorkerConfig)
@@ -42,14 +45,22 @@ class DummyWorker:
         self.config = DummyWorkerConfig(**ServiceConfig.get_instance().for_service("DummyWorker"))
 
     @async_on_start
-    async def open_cache(self) -> None:
-        self.cache = dynamo_context["component"].endpoint("begenerate").kv_cache(self.config.kv_blocks)
+    async def open_kv(self) -> None:
+        endpoint, args = dynamo_context["component"].endpoint("begenerate"), self.config.engine
+        self.kv = endpoint.engine(args) if args else endpoint.kv_cache(self.config.kv_blocks)
 
     @dynamo_endpoint()
     async def begenerate(self, request: GeneralRequest) -> AsyncIterator[str]:
         output = f"{request.prompt}_GeneratedBy_{dynamo_context['hostname']}"
+        if self.config.engine:
+            words = output.split(" ")
+            with self.kv.generating(request.prompt, self.config.osl or len(words)) as tokens:
+                async for n, _ in tokens:
+                    word = words[n % len(words)]
+                    yield GeneralResponse(worker_output=word, request_id=request.request_id).model_dump_json()
+            return
         pause_ms = self.config.first_token_ms
-        with self.cache.holding(request.prompt):
+        with self.kv.holding(request.prompt):
             for text in output.split(" ") if self.config.stream_words else [output]:
                 if pause_ms:
                     await asyncio.sleep(pause_ms / 1000)

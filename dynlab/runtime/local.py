@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from dynlab.clock import Clock, WallClock
+from dynlab.engine import MockEngineArgs
 from dynlab.errors import EndpointDefinitionError
 from dynlab.kv.blocks import BLOCK_SIZE
 from dynlab.protocols import EndpointId
@@ -24,8 +26,9 @@ from dynlab.runtime.context import Context
 from dynlab.runtime.discovery import Discovery, Lease, Registration
 from dynlab.runtime.event_plane import EventPlane, Subscription
 from dynlab.runtime.instances import INHIBITED_S, InstanceTable
+from dynlab.runtime.live_engine import LiveEngine
 from dynlab.runtime.loops import Mailbox
-from dynlab.runtime.published_cache import PublishedCache
+from dynlab.runtime.published_cache import OpenPublisher, PublishedCache
 from dynlab.runtime.request_plane import EndpointServer, Handler
 from dynlab.trace_log import TraceLog
 
@@ -223,9 +226,26 @@ class LocalEndpoint:
 
     def kv_cache(self, blocks: int) -> PublishedCache:
         """Give this instance a KV cache of so many blocks that tells the endpoint's KV routers what it holds."""
-        planes = self.runtime.planes
-        publish = partial(planes.events.publisher, self.endpoint_id, self.runtime.lease.lease_id)
-        return PublishedCache(publish, blocks, planes.kv.get("block_size", BLOCK_SIZE))
+        return PublishedCache(self._publisher, blocks, self._block_size)
+
+    def engine(self, args: MockEngineArgs, clock: Clock | None = None) -> LiveEngine:
+        """Give this instance an engine that tells the endpoint's KV routers what it holds.
+
+        Without a clock it runs in real time, or `speedup_ratio` times as fast.
+
+        Raises:
+            ConfigError: if `args` ask for blocks of another size than that of the KV routers here.
+        """
+        clock = clock or WallClock(args.speedup_ratio)
+        return LiveEngine(args.with_block_size(self._block_size), clock, self._publisher)
+
+    @property
+    def _block_size(self) -> int:
+        return int(self.runtime.planes.kv.get("block_size", BLOCK_SIZE))
+
+    @property
+    def _publisher(self) -> OpenPublisher:
+        return partial(self.runtime.planes.events.publisher, self.endpoint_id, self.runtime.lease.lease_id)
 
     async def unregister_endpoint_instance(self) -> None:
         """Take this instance off the list; calls under way go on."""

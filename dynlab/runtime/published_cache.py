@@ -12,19 +12,49 @@ from dynlab.kv.cache import KvCache
 from dynlab.kv.events import Cleared, KvEvent, Removed, Stored
 from dynlab.runtime.event_plane import Publisher
 
-__all__ = ("PublishedCache",)
+__all__ = ("KvPublisher", "OpenPublisher", "PublishedCache")
 
-Snapshot: TypeAlias = Callable[[], Iterable[KvEvent]]
+OpenPublisher: TypeAlias = Callable[[Callable[[], Iterable[KvEvent]]], Publisher]
+"""Lets an instance publish; it is given what makes the events that lead to what there is now."""
+
+
+class KvPublisher:
+    """Passes on what a cache tells, and tells newcomers what there is. Lives on the instance's loop."""
+
+    def __init__(self, publisher: OpenPublisher) -> None:
+        self._told: dict[int, tuple[int | None, int]] = {}  # parents come before what is behind them
+        self._publisher = publisher(self._snapshot)
+
+    @property
+    def is_heard(self) -> bool:
+        """True once a KV router listens."""
+        return self._publisher.is_heard
+
+    def tell(self, event: KvEvent) -> None:
+        """Take an event of the cache."""
+        match event:
+            case Stored(parent, hashes, tokens):
+                for block, own in zip(hashes, tokens, strict=True):
+                    self._told[block] = (parent, own)
+                    parent = block
+            case Removed(hashes):
+                for block in hashes:
+                    del self._told[block]
+            case Cleared():
+                self._told.clear()
+        self._publisher.publish(event)
+
+    def _snapshot(self) -> list[KvEvent]:
+        return [Stored(parent, (block,), (own,)) for block, (parent, own) in self._told.items()]
 
 
 class PublishedCache:
     """The blocks of one instance. Lives on its loop; empty, and at no cost, until a KV router listens."""
 
-    def __init__(self, publisher: Callable[[Snapshot], Publisher], capacity: int, block_size: int) -> None:
+    def __init__(self, publisher: OpenPublisher, capacity: int, block_size: int) -> None:
         self.block_size = block_size
-        self._cache = KvCache(capacity, self._tell)
-        self._told: dict[int, tuple[int | None, int]] = {}  # parents come before what is behind them
-        self._publisher = publisher(self._snapshot)
+        self._publisher = KvPublisher(publisher)
+        self._cache = KvCache(capacity, self._publisher.tell)
         self._nothing = nullcontext(0)
 
     def __len__(self) -> int:
@@ -47,19 +77,3 @@ class PublishedCache:
             yield cached
         finally:
             self._cache.release(sequence)
-
-    def _tell(self, event: KvEvent) -> None:
-        match event:
-            case Stored(parent, hashes, tokens):
-                for block, own in zip(hashes, tokens, strict=True):
-                    self._told[block] = (parent, own)
-                    parent = block
-            case Removed(hashes):
-                for block in hashes:
-                    del self._told[block]
-            case Cleared():
-                self._told.clear()
-        self._publisher.publish(event)
-
-    def _snapshot(self) -> list[KvEvent]:
-        return [Stored(parent, (block,), (own,)) for block, (parent, own) in self._told.items()]

@@ -118,7 +118,8 @@ class DynamoService:
         except ValidationError as exc:
             first = exc.errors()[0]
             key = ".".join(map(str, first["loc"]))
-            raise ConfigError(f"{self.name}.{key}={first['input']!r}: {first['msg']}.") from None
+            said = first["msg"].removeprefix("Value error, ").rstrip(".")  # the sentence of an error of our own
+            raise ConfigError(f"{self.name}.{key}={first['input']!r}: {said}.") from None
 
     def __repr__(self) -> str:
         return f"<DynamoService {self.namespace}/{self.name}>"
