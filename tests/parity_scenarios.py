@@ -1,4 +1,6 @@
-"""What a client of Dynamo sees, asked of either runtime by the same code: `python parity_scenarios.py real|local`.
+"""What a client of Dynamo sees, asked of each runtime by the same code: `python parity_scenarios.py KIND`.
+
+KIND is "real", ai-dynamo-runtime itself; "local", dynlab's threads; or "ai_dynamo", dynlab on the engine.
 
 Prints one JSON object, `{scenario: what was seen}`. The real engine runs in a process of its own because it reads
 its settings from the environment once, and logs to file descriptor 2 from Rust.
@@ -23,15 +25,19 @@ NAMESPACE = "parity"
 
 
 class Engine:
-    """Either runtime: makes instances of an endpoint, and clients."""
+    """One of the runtimes: makes instances of an endpoint, and clients."""
 
-    def __init__(self, real: bool) -> None:
-        self.real = real
+    def __init__(self, kind: str) -> None:
+        self.real = kind == "real"
         self.runtimes: list[Any] = []
-        if not real:
+        if kind == "local":
             from dynlab.runtime.local import LocalPlanes
 
             self._planes = LocalPlanes(seed=1)
+        elif kind == "ai_dynamo":
+            from dynlab.runtime.ai_dynamo import AiDynamoPlanes
+
+            self._planes = AiDynamoPlanes(seed=1)
         self.reader = self.runtime()
 
     def runtime(self) -> Any:
@@ -40,9 +46,7 @@ class Engine:
 
             made = DistributedRuntime(asyncio.get_running_loop(), "file", "tcp")
         else:
-            from dynlab.runtime.local import LocalRuntime
-
-            made = LocalRuntime(self._planes, f"W-{len(self.runtimes)}")
+            made = self._planes.runtime(f"W-{len(self.runtimes)}")
         self.runtimes.append(made)
         return made
 
@@ -332,8 +336,8 @@ SCENARIOS = {
 }
 
 
-async def run_all(real: bool) -> dict[str, Any]:
-    engine = Engine(real)
+async def run_all(kind: str) -> dict[str, Any]:
+    engine = Engine(kind)
     answers: dict[str, Any] = {}
     try:
         for name, scenario in SCENARIOS.items():
@@ -350,4 +354,4 @@ async def run_all(real: bool) -> dict[str, Any]:
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         os.environ.update(DYN_FILE_KV=folder, DYN_EVENT_PLANE="zmq", DYN_LOG="off")
-        print(json.dumps(asyncio.run(run_all(sys.argv[1] == "real"))))
+        print(json.dumps(asyncio.run(run_all(sys.argv[1]))))

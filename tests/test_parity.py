@@ -46,15 +46,24 @@ EXPECTED: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def local() -> dict[str, Any]:
-    return asyncio.run(parity_scenarios.run_all(real=False))
+    return asyncio.run(parity_scenarios.run_all("local"))
 
 
 @pytest.fixture(scope="module")
 def real() -> dict[str, Any]:
-    """The real engine's answers, from a process of its own."""
+    return ask("real")
+
+
+@pytest.fixture(scope="module")
+def ai_dynamo() -> dict[str, Any]:
+    return ask("ai_dynamo")
+
+
+def ask(kind: str) -> dict[str, Any]:
+    """Return the answers from a process of its own."""
     environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[1])}
     asked = subprocess.run(
-        [sys.executable, str(SCRIPT), "real"], env=environment, capture_output=True, text=True, timeout=100
+        [sys.executable, str(SCRIPT), kind], env=environment, capture_output=True, text=True, timeout=100
     )
     assert 0 == asked.returncode, asked.stderr[-2000:]
     answers: dict[str, Any] = json.loads(asked.stdout)
@@ -77,3 +86,10 @@ def test_dynlab_answers_so(scenario: str, local: dict[str, Any]) -> None:
 def test_dynamo_answers_so(scenario: str, real: dict[str, Any]) -> None:
     """What is written down is what Dynamo does."""
     assert EXPECTED[scenario] == real[scenario]
+
+
+@pytest.mark.needs_real_engine
+@pytest.mark.parametrize("scenario", EXPECTED)
+def test_dynlab_on_the_engine_answers_so(scenario: str, ai_dynamo: dict[str, Any]) -> None:
+    """dynlab's client on Dynamo's runtime does what is written down."""
+    assert EXPECTED[scenario] == ai_dynamo[scenario]

@@ -225,7 +225,8 @@ class LocalClient:
     def settle(self, reply: Reply, error: BaseException | None) -> None:
         """Count a request as ended, and skip an instance that died of it."""
         instance = reply.instance
-        assert instance is not None
+        if instance is None:  # it arrived nowhere
+            return
         self._table.release(instance)
         if error is not None and _says_dead(error, instance.instance_id):
             self._table.report_down(instance)  # before the books: whose turn it is now shall not go there

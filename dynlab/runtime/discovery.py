@@ -68,9 +68,9 @@ class Discovery:
         self._lapsing: list[Lease] = []
         self._watchers: dict[object, tuple[Mailbox, Callable[[], None]]] = {}
 
-    def grant(self) -> Lease:
-        """Give a new instance its lease."""
-        return Lease(next(self._ids))
+    def grant(self, lease_id: int | None = None) -> Lease:
+        """Give a new instance its lease, with the next number, or with one that others gave it."""
+        return Lease(next(self._ids) if lease_id is None else lease_id)
 
     def register(
         self, endpoint: EndpointId, lease: Lease, worker: str, server: EndpointServer, device: str = "cpu"

@@ -93,6 +93,26 @@ class InstanceTable:
             bookkeeper.prefill_complete(booking)
             self._go_on(bookkeeper)
 
+    def seen(self) -> tuple[Roster, Sequence[int], tuple[int, ...]]:
+        """Return who is listed, their requests in flight, and the ids of those who failed just now."""
+        with self._lock:
+            instances = self._refresh()
+            inhibited = self._still_inhibited() if self._inhibited else ()
+            return self._roster, tuple(instance.active_requests for instance in instances), inhibited
+
+    def find(self, instance_id: int) -> Instance | None:
+        """Return an instance that is listed; None if it is not."""
+        with self._lock:
+            return next((i for i in self._refresh() if i.instance_id == instance_id), None)
+
+    def take(self, instance_id: int) -> Instance | None:
+        """Count a request that somebody else sent there; None if it is not listed."""
+        with self._lock:
+            instance = self.find(instance_id)
+            if instance is not None:
+                instance.active_requests += 1
+            return instance
+
     def release(self, instance: Instance) -> None:
         """A request sent there has ended."""
         with self._lock:

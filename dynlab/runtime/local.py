@@ -7,29 +7,26 @@ one instance of an endpoint. All runtimes of a deployment share the same `LocalP
 from __future__ import annotations
 
 import asyncio
-import inspect
 import itertools
 import random
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from dynlab.clock import Clock, WallClock
 from dynlab.engine import MockEngineArgs
-from dynlab.errors import EndpointDefinitionError
 from dynlab.kv.blocks import BLOCK_SIZE
 from dynlab.protocols import EndpointId
 from dynlab.routing.modes import Picker, PickFunction, RouterMode, RouterSpec, parse_router_mode
 from dynlab.runtime.client import LocalClient
-from dynlab.runtime.context import Context
 from dynlab.runtime.discovery import Discovery, Lease, Registration
 from dynlab.runtime.event_plane import EventPlane, Subscription
 from dynlab.runtime.instances import INHIBITED_S, InstanceTable
 from dynlab.runtime.live_engine import LiveEngine
 from dynlab.runtime.loops import Mailbox
 from dynlab.runtime.published_cache import OpenPublisher, PublishedCache
-from dynlab.runtime.request_plane import EndpointServer, Handler
+from dynlab.runtime.request_plane import EndpointServer, Handler, as_handler
 from dynlab.trace_log import TraceLog
 
 __all__ = ("LocalComponent", "LocalEndpoint", "LocalNamespace", "LocalPlanes", "LocalRuntime")
@@ -50,6 +47,10 @@ class LocalPlanes:
     migration_limit: int = 0
     seed: int | None = None
     inhibited_s: float = INHIBITED_S
+
+    def runtime(self, worker: str = "reader", device: str = "cpu") -> LocalRuntime:
+        """Connect one more instance; see `LocalRuntime`."""
+        return LocalRuntime(self, worker, device)
 
 
 class LocalRuntime:
@@ -86,6 +87,13 @@ class LocalRuntime:
             ValueError: unless the path has exactly three parts.
         """
         return LocalEndpoint(self, EndpointId.parse(path))
+
+    async def make_client(self, endpoint: EndpointId, router: RouterMode | PickFunction | None) -> LocalClient:
+        """Make a client of an endpoint on the running loop; see `LocalEndpoint.client`."""
+        return LocalClient(self, endpoint, router, self.client_rng(endpoint))
+
+    async def list_again(self, endpoint: EndpointId, listed: bool) -> None:
+        """Nobody but the discovery plane has a list."""
 
     def shutdown(self) -> None:
         """Leave the planes in order: off the list at once; what `serve_endpoint` returned is done."""
@@ -211,7 +219,7 @@ class LocalEndpoint:
     async def client(self, router_mode: RouterSpec | None = None) -> LocalClient:
         """Make a client on the running loop; `router_mode` is what its `route` follows."""
         router = None if router_mode is None else parse_router_mode(router_mode)
-        return LocalClient(self.runtime, self.endpoint_id, router, self.runtime.client_rng(self.endpoint_id))
+        return await self.runtime.make_client(self.endpoint_id, router)
 
     def serve_endpoint(self, handler: Callable[..., Any]) -> asyncio.Future[None]:
         """Answer with `handler`, an async generator of `(request)` or `(request, context)`, on the running loop.
@@ -251,6 +259,7 @@ class LocalEndpoint:
         """Take this instance off the list; calls under way go on."""
         if self._registration is not None:
             self.runtime.planes.discovery.unregister(self._registration)
+            await self.runtime.list_again(self.endpoint_id, listed=False)
 
     async def register_endpoint_instance(self) -> None:
         """Put it back on the list."""
@@ -259,6 +268,7 @@ class LocalEndpoint:
             self._registration = self.runtime.planes.discovery.register(
                 self.endpoint_id, self.runtime.lease, self.runtime.worker, server, self.runtime.device
             )
+            await self.runtime.list_again(self.endpoint_id, listed=True)
 
     def lease_id(self) -> int:
         return self.runtime.lease.lease_id
@@ -269,26 +279,3 @@ class LocalEndpoint:
 
     def __repr__(self) -> str:
         return f"<LocalEndpoint {self.endpoint_id}>"
-
-
-def as_handler(function: Callable[..., Any]) -> Handler:
-    """Bring `f(request)` and `f(request, context)` to one shape."""
-    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
-        kind = "coroutine" if inspect.iscoroutinefunction(function) else "plain generator"
-        raise EndpointDefinitionError(
-            f"The handler {getattr(function, '__name__', function)} is a {kind}; an endpoint streams its answer, "
-            "so write `async def` with `yield`."
-        )
-    positional = [
-        parameter
-        for parameter in inspect.signature(function).parameters.values()
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-    ]
-    if len(positional) >= 2 and (positional[1].name == "context" or positional[1].default is inspect.Parameter.empty):
-        return function
-
-    def without_context(request: Any, context: Context) -> AsyncGenerator[Any, None]:
-        generator: AsyncGenerator[Any, None] = function(request)
-        return generator
-
-    return without_context

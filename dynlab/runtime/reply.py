@@ -90,6 +90,10 @@ class Reply:
         """Take the answer from this call."""
         self._call = call
 
+    def is_answered_by(self, call: Call) -> bool:
+        """Tell whether this call is still what the answer is taken from."""
+        return call is self._call
+
     def deliver(self, call: Call, wire: Wire) -> None:
         """An item came."""
         if call is self._call:
@@ -163,17 +167,17 @@ class ResponseStream:
     Close it with `aclose()`, or just drop it: the worker is told and its generator closed at the next item.
     """
 
-    __slots__ = ("_annotated", "_reply")
+    __slots__ = ("_annotated", "reply")
 
     def __init__(self, reply: Reply, annotated: bool) -> None:
-        self._reply = reply
+        self.reply = reply
         self._annotated = annotated
 
     def __aiter__(self) -> ResponseStream:
         return self
 
     async def __anext__(self) -> Any:
-        reply = self._reply
+        reply = self.reply
         # Errors come after the items that were sent before them.
         while not reply.items:
             if reply.end is not None:
@@ -184,10 +188,10 @@ class ResponseStream:
 
     async def aclose(self) -> None:
         """Hang up: what was not read is dropped."""
-        self._reply.close()
+        self.reply.close()
 
     def __del__(self) -> None:
         # May run on any thread, wherever the last reference went or the collector ran.
-        reply = self._reply
+        reply = self.reply
         if not reply.is_over:
             reply.home.post(reply.close)

@@ -9,10 +9,11 @@ of its reader; then it waits, so a slow reader slows the worker and memory stays
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, TypeAlias
 
-from dynlab.errors import RequestCancelledError, StreamIncompleteError, WorkerUnavailableError
+from dynlab.errors import EndpointDefinitionError, RequestCancelledError, StreamIncompleteError, WorkerUnavailableError
 from dynlab.hop import Hop
 from dynlab.protocols import EndpointId, Envelope, Wire, from_wire, to_wire
 from dynlab.runtime.context import Context, current_context
@@ -20,7 +21,7 @@ from dynlab.runtime.loops import Mailbox
 from dynlab.runtime.reply import WINDOW, Reply
 from dynlab.tracing import RequestTrace
 
-__all__ = ("Call", "EndpointServer", "Handler")
+__all__ = ("Call", "EndpointServer", "Handler", "as_handler")
 
 Handler: TypeAlias = Callable[[Any, Context], AsyncGenerator[Any, None]]
 """What an endpoint runs for one request: an async generator function of the request and its context."""
@@ -198,3 +199,26 @@ class EndpointServer:
             error = RuntimeError(f"the handler raised {type(error).__name__}: {error}")
         error.add_note(f"raised by {self.endpoint} on instance {self.instance_id} ({self.worker})")
         return error
+
+
+def as_handler(function: Callable[..., Any]) -> Handler:
+    """Bring `f(request)` and `f(request, context)` to one shape."""
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        kind = "coroutine" if inspect.iscoroutinefunction(function) else "plain generator"
+        raise EndpointDefinitionError(
+            f"The handler {getattr(function, '__name__', function)} is a {kind}; an endpoint streams its answer, "
+            "so write `async def` with `yield`."
+        )
+    positional = [
+        parameter
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    if len(positional) >= 2 and (positional[1].name == "context" or positional[1].default is inspect.Parameter.empty):
+        return function
+
+    def without_context(request: Any, context: Context) -> AsyncGenerator[Any, None]:
+        generator: AsyncGenerator[Any, None] = function(request)
+        return generator
+
+    return without_context

@@ -12,7 +12,7 @@ from dynlab.config import ServiceConfig
 from dynlab.errors import DeploymentError
 from dynlab.kv.indexer import KvIndexer
 from dynlab.routing.modes import PickFunction, RouterMode, RouterSpec, parse_router_mode, router_name
-from dynlab.runtime.local import LocalPlanes, LocalRuntime
+from dynlab.runtime.local import LocalPlanes
 from dynlab.sdk.context import dynamo_context
 from dynlab.sdk.graph import Graph
 from dynlab.sdk.service import DynamoService
@@ -51,7 +51,7 @@ class Deployment:
         self.graph = graph
         self.planes = planes
         self.config = config
-        self.runtime = LocalRuntime(planes, "reader")
+        self.runtime = planes.runtime()
         self.apis = {spec.name: keys_of(getattr(graph.entry.inner, spec.attribute)) for spec in graph.entry.apis}
         self.state = "starting"
         self._on_close = on_close

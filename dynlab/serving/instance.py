@@ -13,7 +13,7 @@ from typing import Any
 
 from dynlab.config import ServiceConfig
 from dynlab.protocols import EndpointId
-from dynlab.runtime.local import LocalPlanes, LocalRuntime
+from dynlab.runtime.local import LocalPlanes
 from dynlab.runtime.loops import LoopThread
 from dynlab.sdk.context import dynamo_context
 from dynlab.sdk.endpoint import bind
@@ -42,7 +42,7 @@ class ServiceInstance:
         self.service = service
         self.number = number
         self.worker = f"{service.name}-{number}"
-        self.runtime = LocalRuntime(planes, self.worker, "cuda" if service.wants_gpu else "cpu")
+        self.runtime = planes.runtime(self.worker, "cuda" if service.wants_gpu else "cpu")
         self.instance_id = self.runtime.lease.lease_id
         self.state = "starting"
         self.started_at = time.time()

@@ -6,10 +6,10 @@ import atexit
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dynlab.config import ServiceConfig
-from dynlab.errors import ConfigError
+from dynlab.errors import ConfigError, did_you_mean, listed
 from dynlab.routing.modes import RouterSpec
 from dynlab.runtime.discovery import LEASE_TTL_S, Discovery
 from dynlab.runtime.local import LocalPlanes
@@ -36,6 +36,7 @@ def serve(
     port: int = 0,
     migration_limit: int = 0,
     kv: Mapping[str, Any] | None = None,
+    runtime: Literal["local", "ai_dynamo"] = "local",
     lease_ttl_s: float = LEASE_TTL_S,
     start_timeout: float = 30.0,
     name: str | None = None,
@@ -55,6 +56,8 @@ def serve(
         port: the port to listen on; 0 takes a free one.
         migration_limit: how often a request that a dead worker left unanswered is sent to another one.
         kv: what the router mode "kv" is told: `block_size`, and the fields of `KvRouterConfig`.
+        runtime: "local", threads and nothing else; or "ai_dynamo", the same threads on Dynamo's Rust runtime, which
+            finds instances and carries requests (Linux; `pip install 'dynlab[dynamo]'`).
         lease_ttl_s: seconds until a killed worker leaves the list of instances.
         start_timeout: seconds that all services together may take to start.
         name: tells deployments apart, when several run at once.
@@ -68,7 +71,7 @@ def serve(
     graph = resolve(entry, workers, settings)
     if migration_limit < 0:
         raise ConfigError(f"migration_limit={migration_limit} must be 0 or more; 0 sends nothing again.")
-    planes = LocalPlanes(
+    planes = _planes_of(runtime)(
         discovery=Discovery(ttl_s=lease_ttl_s),
         traces=Traces(seed=seed),
         router_mode=settle_router(router_mode, settings),
@@ -87,6 +90,17 @@ def serve(
         _running[key] = deployment
         deployment.start(start_timeout)
     return deployment
+
+
+def _planes_of(runtime: str) -> type[LocalPlanes]:
+    known = ("local", "ai_dynamo")
+    if runtime not in known:
+        raise ConfigError(f"runtime={runtime!r} is none; there are {listed(known)}.{did_you_mean(str(runtime), known)}")
+    if runtime == "local":
+        return LocalPlanes
+    from dynlab.runtime.ai_dynamo import AiDynamoPlanes  # noqa: PLC0415 - optional, and slow to load
+
+    return AiDynamoPlanes
 
 
 def _kv_settings(kv: Mapping[str, Any] | None) -> dict[str, Any]:
