@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-import importlib
-import os
-import signal
 import sys
-import threading
-import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
-from types import FrameType, ModuleType
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from dynlab import __version__
 from dynlab.config import ServiceConfig
 from dynlab.doctor import doctor as examine
-from dynlab.errors import ConfigError, DynlabError, GraphError, did_you_mean, listed
+from dynlab.errors import ConfigError, DynlabError
 from dynlab.hello import hello as run_hello
 from dynlab.lab import open_lab
+from dynlab.routing.modes import router_name
+from dynlab.running import describe, run_processes, run_threads
 from dynlab.sdk.graph import resolve, settle_router
+from dynlab.sdk.loading import load_graph
 from dynlab.sdk.service import DynamoService
-from dynlab.serving.deployment import Deployment
+from dynlab.serving.process import Orders, orders_of, run_instance
 from dynlab.serving.serve import serve
+from dynlab.status import status_lines
 
-__all__ = ("app", "load_graph", "main")
+__all__ = ("app", "main")
 
 INTERRUPTED = 130
-FINISH_S = 30.0
-"""How long `serve` waits, when it is stopped, for the requests that each service still has."""
 
 app = typer.Typer(
     name="dynlab",
@@ -66,6 +63,20 @@ def _drawable(picture: Path) -> Path:
     if not picture.parent.is_dir():
         raise typer.BadParameter(f"there is no folder {str(picture.parent)!r} to draw {picture.name} in.")
     return picture
+
+
+class RuntimeName(StrEnum):
+    """The values of `--runtime`."""
+
+    local = "local"
+    ai_dynamo = "ai_dynamo"
+
+
+class Discovery(StrEnum):
+    """The values of `--discovery`."""
+
+    file = "file"
+    etcd = "etcd"
 
 
 @contextmanager
@@ -153,6 +164,13 @@ def serve_command(
     workers: Annotated[list[str] | None, typer.Option(help="Service=N; may be repeated.")] = None,
     seed: Annotated[int | None, typer.Option(help="Makes random picks repeatable.")] = None,
     migration_limit: Annotated[int, typer.Option(min=0, help="How often a dead worker's request is sent again.")] = 0,
+    runtime: Annotated[
+        RuntimeName, typer.Option(help="local: threads of one process; ai_dynamo: a process for each instance.")
+    ] = RuntimeName.local,
+    discovery: Annotated[
+        Discovery, typer.Option(help="With ai_dynamo: file, on this machine; or etcd, at ETCD_ENDPOINTS.")
+    ] = Discovery.file,
+    start_timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that all services may take to start.")] = 30.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be started, and stop.")] = False,
 ) -> None:
     """Run a graph of your own until it is stopped.
@@ -162,101 +180,71 @@ def serve_command(
     \b
     dynlab serve components.graph:Frontend -f config.yaml --Processor.router=random
     dynlab serve dynlab.hello_world --workers DummyWorker=4
+    dynlab serve dynlab.hello_world --runtime ai_dynamo --workers DummyWorker=4
     """
     entry = load_graph(graph)
     counts: dict[str | DynamoService, int] = dict(_worker_count(text) for text in workers or [])
+    settings = ServiceConfig.load(config, context.args)
     if dry_run:
-        _describe(entry, counts, ServiceConfig.load(config, context.args), router_mode)
+        describe(entry, counts, settings, router_mode, typer.echo)
         return
-    stopped = threading.Event()
+    with _interruptible():
+        if runtime == "ai_dynamo":
+            graph_of = resolve(entry, counts, settings)
+            settled = router_name(settle_router(router_mode, settings))
+            run_processes(
+                graph_of,
+                lambda service, number: Orders(
+                    service=f"{service.__module__}:{service.name}",
+                    number=number,
+                    discovery=discovery.value,
+                    router_mode=settled,
+                    config=dict(settings),
+                    migration_limit=migration_limit,
+                    seed=seed,
+                    host=host,
+                    port=port if service.apis else 0,
+                ),
+                start_timeout,
+                typer.echo,
+            )
+            return
+        run_threads(
+            lambda: serve(
+                entry,
+                workers=counts,
+                router_mode=router_mode,
+                config=config,
+                overrides=context.args,
+                seed=seed,
+                host=host,
+                port=port,
+                migration_limit=migration_limit,
+                start_timeout=start_timeout,
+            ),
+            typer.echo,
+        )
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        if stopped.is_set():  # the second time: do not wait for the requests under way
-            raise KeyboardInterrupt
-        stopped.set()
 
-    # A start can take long, when services wait for others; until it is done, both signals break it off.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with (
-        _interruptible(),
-        serve(
-            entry,
-            workers=counts,
-            router_mode=router_mode,
-            config=config,
-            overrides=context.args,
-            seed=seed,
-            host=host,
-            port=port,
-            migration_limit=migration_limit,
-        ) as deployment,
-    ):
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, stop)
-        _announce(deployment)
-        shown = 0
-        while not stopped.wait(0.1):
-            shown = _print_logs(deployment, shown)
-        typer.echo("Stopping: requests under way are finished first; a second Ctrl-C does not wait for them.")
-        deployment.close(FINISH_S, hurry=False)
-        _print_logs(deployment, shown)
-    typer.echo("Stopped.")
+@app.command("serve-instance", hidden=True)
+def serve_instance(orders: str) -> None:
+    """Run one instance as a process; started by `dynlab serve --runtime ai_dynamo`."""
+    given = orders_of(orders)
+    raise typer.Exit(run_instance(load_graph(given.service), given))
 
 
-def load_graph(path: str) -> DynamoService:
-    """Import `module:Class` from the current folder.
+@app.command()
+def status(
+    discovery: Annotated[Discovery, typer.Option(help="file or etcd: where instances are listed.")] = Discovery.file,
+) -> None:
+    """List what is served: namespaces, components, endpoints and instances of a running discovery backend.
 
-    Without a class, of the services that no other leads to: the one named Frontend, else the last.
-
-    Raises:
-        GraphError: if there is no such module or service.
+    \b
+    dynlab status
+    ETCD_ENDPOINTS=http://node1:2379 dynlab status --discovery etcd
     """
-    module_name, _, name = path.partition(":")
-    module = _import(module_name)
-    services = {key: value for key, value in vars(module).items() if isinstance(value, DynamoService)}
-    if name:
-        if name in services:
-            return services[name]
-        if hasattr(module, name):
-            raise GraphError(f"{module_name}.{name} is no service; decorate the class: @service().")
-        raise GraphError(
-            f"{module_name} has no service {name!r}; it has {listed(services)}.{did_you_mean(name, services)}"
-        )
-    if not services:
-        raise GraphError(
-            f"{module_name} has no services; decorate its classes with @service(), or name another module."
-        )
-    called = {id(callee) for found in services.values() for callee in [*found.dependencies, *found.links]}
-    entries = {found.name: found for found in services.values() if id(found) not in called}
-    # There is an entry: edges that go in a circle are refused as they are made.
-    return entries.get("Frontend") or list(entries.values())[-1]
-
-
-def _import(name: str) -> ModuleType:
-    folder = os.getcwd()
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    if name.endswith(".py") or not all(part.isidentifier() for part in name.split(".")):
-        guess = name.removesuffix(".py").strip("./").replace("/", ".") or "components.graph"
-        raise GraphError(f"{name!r} is no module's name; write module:Class, as in {guess}:Frontend.")
-    try:
-        return importlib.import_module(name)
-    except DynlabError:
-        raise
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise GraphError(f"{name} imports {error.name!r}, which is not installed.") from None
-        near = did_you_mean(name, [file.stem for file in Path(folder).glob("*.py")])
-        raise GraphError(
-            f"No module {name!r} in {folder}; write module:Class, as in components.graph:Frontend.{near}"
-        ) from None
-    except SyntaxError as error:
-        raise GraphError(f"{name} cannot be read: {error.filename}, line {error.lineno}: {error.msg}.") from None
-    except Exception as error:
-        steps = traceback.extract_tb(error.__traceback__)
-        own = [step for step in steps if step.filename.startswith(folder)] or steps
-        at = f"{own[-1].filename}, line {own[-1].lineno}"
-        raise GraphError(f"{name} cannot be imported: {at}: {type(error).__name__}: {error}.") from None
+    for line in status_lines(discovery.value):
+        typer.echo(line)
 
 
 def _worker_count(text: str) -> tuple[str, int]:
@@ -264,34 +252,3 @@ def _worker_count(text: str) -> tuple[str, int]:
     if not name or not count.isdigit():
         raise ConfigError(f"--workers {text!r}: write Service=N, as in --workers DummyWorker=4.")
     return name, int(count)
-
-
-def _describe(
-    entry: DynamoService, counts: dict[str | DynamoService, int], config: ServiceConfig, router_mode: Any
-) -> None:
-    settle_router(router_mode, config)
-    graph = resolve(entry, counts, config)
-    for found in graph.services:
-        keys = config.for_service(found.name)
-        typer.echo(f"{found.namespace}/{found.name} x {graph.workers[found.name]}  {keys or ''}".rstrip())
-
-
-def _announce(deployment: Deployment) -> None:
-    for name, count in deployment.workers.items():
-        ids = listed(i.instance_id for i in deployment.instances if i.service.name == name)
-        typer.echo(f"{name}: {count} instance{'s' if count != 1 else ''} ({ids})")
-    for api, keys in deployment.apis.items():
-        body = ", ".join(f'"{key}": "..."' for key in keys)
-        typer.echo(f"POST {deployment.url}/{api} takes {listed(keys)}")
-        typer.echo(f"  curl -N -X POST {deployment.url}/{api} -H 'accept: text/event-stream' -d '{{{body}}}'")
-    if not deployment.apis:
-        typer.echo(f"{deployment.graph.entry.name} has no @api method, so there is no HTTP.")
-    typer.echo("Ctrl-C stops it.")
-
-
-def _print_logs(deployment: Deployment, shown: int) -> int:
-    """Print what the services have logged after the first `shown` lines; return how many there are now."""
-    lines, shown = deployment.logs_since(shown)
-    for line in lines:
-        typer.echo(line)
-    return shown

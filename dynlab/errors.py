@@ -210,12 +210,12 @@ class InstancesTimeoutError(RoutingError, TimeoutError):
 
 
 class WorkerUnavailableError(RoutingError, ConnectionError):
-    """The chosen worker does not answer: its process, here its thread, is gone."""
+    """The chosen worker does not answer: its process, here its thread, is gone. None: the engine did not say which."""
 
-    def __init__(self, endpoint: EndpointId, instance_id: int) -> None:
+    def __init__(self, endpoint: EndpointId, instance_id: int | None) -> None:
         self.endpoint, self.instance_id = endpoint, instance_id
         super().__init__(
-            f"Connection to instance_id={instance_id} of endpoint {endpoint} failed: the worker is dead. "
+            f"Connection to instance_id={instance_id or '?'} of endpoint {endpoint} failed: the worker is dead. "
             "It is skipped for a while; send again, or serve with migration_limit=1 to have that done for you."
         )
 

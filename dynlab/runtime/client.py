@@ -249,6 +249,7 @@ class LocalClient:
         except BaseException as error:
             hop.ended(type(error).__name__)
             raise
+        assert server is not None  # on this runtime all instances are threads
         call = Call(reply.envelope, reply, trace, hop, server.home)
         try:
             server.submit(call)

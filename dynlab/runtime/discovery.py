@@ -38,12 +38,12 @@ class Lease:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Registration:
-    """One instance of one endpoint: where its requests go."""
+    """One instance of one endpoint: where its requests go; no `server` if it lives in another process."""
 
     endpoint: EndpointId
     lease: Lease
     worker: str
-    server: EndpointServer = field(repr=False)
+    server: EndpointServer | None = field(repr=False)
     device: str = "cpu"
 
     @property
@@ -73,7 +73,7 @@ class Discovery:
         return Lease(next(self._ids) if lease_id is None else lease_id)
 
     def register(
-        self, endpoint: EndpointId, lease: Lease, worker: str, server: EndpointServer, device: str = "cpu"
+        self, endpoint: EndpointId, lease: Lease, worker: str, server: EndpointServer | None, device: str = "cpu"
     ) -> Registration:
         """List an instance; a second registration under the same lease replaces the first."""
         registration = Registration(endpoint, lease, worker, server, device)

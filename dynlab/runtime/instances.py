@@ -36,7 +36,7 @@ class InstanceTable:
         # Reentrant, because it is held while a reader's pick function runs, and that may look at the client.
         self._lock = threading.RLock()
         self._version = -1
-        self._servers: dict[int, EndpointServer] = {}
+        self._servers: dict[int, EndpointServer | None] = {}
         self._instances: tuple[Instance, ...] = ()
         self._roster: Roster = ()
         self._inhibited: dict[int, float] = {}
@@ -50,10 +50,10 @@ class InstanceTable:
 
     def select(
         self, picker: Picker, request: Envelope, hop: Hop, *, direct: bool = False
-    ) -> tuple[EndpointServer, Instance, str | None]:
+    ) -> tuple[EndpointServer | None, Instance, str | None]:
         """Pick an instance and count the request as in flight there; the hop keeps what was seen.
 
-        Returns where to send it, the instance, and what the picker booked, if it keeps books.
+        Returns where to send it, if that is in this process, the instance, and what the picker booked, if it does.
 
         A failed instance is skipped, but not by a direct call, which names its instance itself.
 

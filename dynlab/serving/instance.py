@@ -38,6 +38,7 @@ class ServiceInstance:
         config: ServiceConfig,
         deployment: object,
         sock: socket.socket | None = None,
+        hostname: str | None = None,
     ) -> None:
         self.service = service
         self.number = number
@@ -59,7 +60,7 @@ class ServiceInstance:
             service_name=service.name,
             namespace=service.namespace,
             worker_id=number,
-            hostname=self.worker,
+            hostname=hostname or self.worker,
             deployment=deployment,
         )
         context.run(config.activate)

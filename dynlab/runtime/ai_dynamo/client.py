@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from dynlab.errors import (
     DynlabError,
     InstanceNotFoundError,
+    InstancesTimeoutError,
     NoInstancesError,
     PayloadError,
     StreamIncompleteError,
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = ("AiDynamoClient",)
 
 Send: TypeAlias = Callable[..., Awaitable[Any]]
+_GONE = ("Unavailable", "DeadlineExceeded", "Disconnected", "CannotConnect", "StreamIncomplete")
+"""How the engine's errors begin when a worker is dead, or cut off."""
 _POLL_S = 0.01
 """The engine tells of the first instance only; the others are looked for so often."""
 
@@ -50,6 +53,7 @@ class AiDynamoClient(LocalClient):
         theirs: TheirClient,
     ) -> None:
         super().__init__(runtime, endpoint, router, rng)
+        self._runtime: AiDynamoRuntime = runtime
         self._engine = engine
         self._theirs, self._turns = theirs
         self._pumps: set[asyncio.Task[None]] = set()
@@ -60,11 +64,15 @@ class AiDynamoClient(LocalClient):
         return sorted(self._theirs.instance_ids())
 
     async def wait_for_instances(self, at_least: int = 1, timeout: float | None = None) -> list[int]:
-        """As on the local runtime; also until the engine has found them."""
-        await super().wait_for_instances(at_least, timeout)
-        async with asyncio.timeout(timeout):
-            while len(ids := self.instance_ids()) < at_least:  # noqa: ASYNC110 - it tells nobody
-                await asyncio.sleep(_POLL_S)
+        """As on the local runtime: wait until the engine has found so many."""
+        try:
+            async with asyncio.timeout(timeout):
+                while len(ids := self.instance_ids()) < at_least:  # noqa: ASYNC110 - it tells nobody
+                    await asyncio.sleep(_POLL_S)
+        except TimeoutError:
+            assert timeout is not None
+            raise InstancesTimeoutError(self.endpoint, len(ids), at_least, timeout, "") from None
+        self._runtime.know(self.endpoint, ids)
         return ids
 
     async def direct(
@@ -112,6 +120,7 @@ class AiDynamoClient(LocalClient):
         """Return how to send it, and what to do when it has arrived somewhere."""
         picker = reply.picker
         reply.instance, reply.booking = None, None
+        self._runtime.know(self.endpoint, self._theirs.instance_ids())
         if type(picker) is RoundRobinPicker or type(picker) is RandomPicker:
             detail = {"turn": next(self._turns)} if type(picker) is RoundRobinPicker else {}
             seen = self._table.seen()
@@ -177,10 +186,10 @@ class AiDynamoClient(LocalClient):
             return InstanceNotFoundError(self.endpoint, instance_id or 0, self.instance_ids())
         if isinstance(error, TypeError):
             return PayloadError(from_wire(call.envelope.wire), error)
-        if text.startswith(("Unavailable", "Disconnected", "CannotConnect", "StreamIncomplete")):
+        if text.startswith(_GONE):
             if call.hop.items:
                 return StreamIncompleteError(self.endpoint, instance_id or 0, call.hop.items)
-            return WorkerUnavailableError(self.endpoint, instance_id or 0)
+            return WorkerUnavailableError(self.endpoint, instance_id)
         error.add_note(f"raised by {call.hop.worker or 'the handler'}, as Dynamo's engine tells it")
         return error
 

@@ -67,16 +67,24 @@ class Kept:
 
 
 class Engine:
-    """Made once in a process. Its loop and its idle runtimes stay: the engine's own threads do, too."""
+    """Made once in a process. Its loop and its idle runtimes stay: the engine's own threads do, too.
 
-    def __init__(self) -> None:
-        # A directory of its own, so that nobody else on this machine is found. Dynamo reads these when it is loaded.
-        folder = tempfile.mkdtemp(prefix="dynlab-ai-dynamo-")
-        atexit.register(shutil.rmtree, folder, True)
-        os.environ.setdefault("DYN_FILE_KV", folder)
+    Args:
+        discovery: "file", or "etcd" at `ETCD_ENDPOINTS`.
+        private: find nobody but this process's own instances.
+    """
+
+    def __init__(self, discovery: str, private: bool) -> None:
+        _check_installed()
+        # Dynamo reads these when it is loaded.
         os.environ.setdefault("DYN_EVENT_PLANE", "zmq")  # else it looks for a NATS server
         os.environ["DYN_LOGGING_JSONL"] = "1"
-        _check_installed()
+        if private:
+            folder = os.environ["DYN_FILE_KV"] = tempfile.mkdtemp(prefix="dynlab-ai-dynamo-")
+            atexit.register(shutil.rmtree, folder, True)
+        if discovery == "file":  # all are on this machine; else it listens on the machine's address
+            os.environ.setdefault("DYN_TCP_RPC_HOST", "127.0.0.1")
+        self.discovery = discovery
         take_over_stderr()
         self._binding = importlib.import_module("dynamo.runtime")
         self._lock = threading.Lock()
@@ -131,15 +139,15 @@ class Engine:
         return self._binding.Context(request_id, {"dynlab": number})
 
     async def _make(self) -> Kept:
-        return Kept(self._binding.DistributedRuntime(asyncio.get_running_loop(), "file", "tcp"))
+        return Kept(self._binding.DistributedRuntime(asyncio.get_running_loop(), self.discovery, "tcp"))
 
 
 _engine: Engine | None = None
 _engine_lock = threading.Lock()
 
 
-def the_engine() -> Engine:
-    """Return this process's engine, started on first use.
+def the_engine(discovery: str = "file", private: bool = True) -> Engine:
+    """Return this process's engine, started on first use; see `Engine`.
 
     Raises:
         ConfigError: if `ai-dynamo-runtime` is not installed; says where it can be.
@@ -147,7 +155,7 @@ def the_engine() -> Engine:
     global _engine
     with _engine_lock:
         if _engine is None:
-            _engine = Engine()
+            _engine = Engine(discovery, private)
         return _engine
 
 

@@ -31,7 +31,11 @@ def take_over_stderr() -> None:
     os.dup2(writing, 2)
     os.close(writing)
     threading.Thread(target=_pass_on, args=(reading, terminal), name="ai-dynamo-logs", daemon=True).start()
-    sys.stderr = _Stderr(sys.stderr)
+    own = sys.stderr
+    with contextlib.suppress(OSError, ValueError):  # a notebook's has no descriptor
+        if own.fileno() == 2:  # what Python itself writes need not go through the pipe
+            own = os.fdopen(os.dup(terminal), "w", buffering=1, errors="backslashreplace")
+    sys.stderr = _Stderr(own)
     atexit.register(_say_no_more, terminal)
 
 

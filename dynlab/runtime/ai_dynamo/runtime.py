@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,15 +28,16 @@ class AiDynamoPlanes(LocalPlanes):
     """What the instances of a deployment on the engine share.
 
     The engine finds instances by itself; dynlab's own table has their names. `scope` is added to namespaces, so that
-    two deployments in one process do not find each other's instances.
+    two deployments in one process do not find each other's instances; None: it is to be found from elsewhere.
     """
 
     engine: Engine = field(default_factory=the_engine)
-    scope: int = 0
+    scope: int | None = 0
     runtimes: list[AiDynamoRuntime] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.scope = self.engine.new_scope()
+        if self.scope is not None:
+            self.scope = self.engine.new_scope()
 
     def runtime(self, worker: str = "reader", device: str = "cpu") -> AiDynamoRuntime:
         return AiDynamoRuntime(self, worker, device)
@@ -51,6 +53,7 @@ class AiDynamoRuntime(LocalRuntime):
         self._theirs = self._engine.take()
         self._in_use: list[tuple[str, TheirClient]] = []
         self._served: dict[EndpointId, Any] = {}
+        self._known: dict[EndpointId, frozenset[int]] = {}
         planes.runtimes.append(self)
         self._mates = planes.runtimes
 
@@ -74,8 +77,27 @@ class AiDynamoRuntime(LocalRuntime):
 
     def listen(self, endpoint: EndpointId, handler: Handler) -> Registration:
         registration = super().listen(endpoint, handler)
+        assert registration.server is not None
         self._served[endpoint] = self._engine.run(self._serve(endpoint, registration.server))
         return registration
+
+    def know(self, endpoint: EndpointId, ids: Sequence[int]) -> None:
+        """Bring dynlab's own table up to what the engine has found: instances of other processes have no thread here.
+
+        Called for each request, so nothing is done unless something has changed.
+        """
+        found = frozenset(ids)
+        if self._scope is not None or found == self._known.get(endpoint):
+            return
+        self._known[endpoint] = found
+        discovery = self.planes.discovery
+        listed = {registration.instance_id: registration for registration in discovery.instances(endpoint)}
+        for instance_id in found - listed.keys():
+            lease = discovery.grant(instance_id)
+            discovery.register(endpoint, lease, f"{endpoint.component}-{instance_id}", None)
+        for instance_id, registration in listed.items():
+            if instance_id not in found and registration.server is None:
+                discovery.unregister(registration)
 
     async def list_again(self, endpoint: EndpointId, listed: bool) -> None:
         """Put an endpoint of this instance on the engine's list, or take it off."""
@@ -89,7 +111,8 @@ class AiDynamoRuntime(LocalRuntime):
         if self.worker == "reader":  # the deployment closes: whoever was killed is forgotten now
             for runtime in list(self._mates):
                 runtime._leave()
-            self._engine.end_scope(self._scope)
+            if self._scope is not None:
+                self._engine.end_scope(self._scope)
 
     def die(self) -> None:
         super().die()
@@ -125,7 +148,8 @@ class AiDynamoRuntime(LocalRuntime):
         return theirs
 
     def _path(self, endpoint: EndpointId) -> str:
-        return f"{endpoint.namespace}_{self._scope}.{endpoint.component}.{endpoint.name}"
+        scope = "" if self._scope is None else f"_{self._scope}"
+        return f"{endpoint.namespace}{scope}.{endpoint.component}.{endpoint.name}"
 
     def __repr__(self) -> str:
         return f"<AiDynamoRuntime of {self.worker}>"
