@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-import os
+import logging
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -19,12 +17,15 @@ import typer
 from dynlab import __version__
 from dynlab.config import ServiceConfig
 from dynlab.doctor import doctor as examine
-from dynlab.errors import ConfigError, DynlabError, GraphError, did_you_mean, listed
+from dynlab.errors import ConfigError, DynlabError, listed
 from dynlab.hello import hello as run_hello
 from dynlab.lab import open_lab
+from dynlab.sdk import legacy
 from dynlab.sdk.graph import resolve, settle_router
+from dynlab.sdk.loader import load_graph
 from dynlab.sdk.service import DynamoService
 from dynlab.serving.deployment import Deployment
+from dynlab.serving.legacy import query_keys
 from dynlab.serving.serve import serve
 
 __all__ = ("app", "load_graph", "main")
@@ -32,6 +33,8 @@ __all__ = ("app", "load_graph", "main")
 INTERRUPTED = 130
 FINISH_S = 30.0
 """How long `serve` waits, when it is stopped, for the requests that each service still has."""
+LOG_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+"""How the lines look that graph files of 2025 log, to loggers of their own."""
 
 app = typer.Typer(
     name="dynlab",
@@ -145,7 +148,10 @@ def serve_command(
     config: Annotated[
         Path | None, typer.Option("-f", "--config-file", "--file", help="YAML {Service: {key: value}}.")
     ] = None,
-    port: Annotated[int, typer.Option("-p", "--port", help="Where the Frontend listens; 0 takes a free port.")] = 3000,
+    port: Annotated[
+        int | None,
+        typer.Option("-p", "--port", help="Where the Frontend listens, else 3000; 0 takes a free port."),
+    ] = None,
     host: Annotated[str, typer.Option(help="The address it listens on.")] = "127.0.0.1",
     router_mode: Annotated[
         str | None, typer.Option(help="round-robin, random, power-of-two, least-loaded, direct.")
@@ -154,6 +160,9 @@ def serve_command(
     seed: Annotated[int | None, typer.Option(help="Makes random picks repeatable.")] = None,
     migration_limit: Annotated[int, typer.Option(min=0, help="How often a dead worker's request is sent again.")] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be started, and stop.")] = False,
+    dynamo_sdk: Annotated[
+        bool, typer.Option("--dynamo-sdk", help="The graph is written for Dynamo 0.1 to 0.3: `import dynamo.sdk`.")
+    ] = False,
 ) -> None:
     """Run a graph of your own until it is stopped.
 
@@ -163,6 +172,9 @@ def serve_command(
     dynlab serve components.graph:Frontend -f config.yaml --Processor.router=random
     dynlab serve dynlab.hello_world --workers DummyWorker=4
     """
+    if dynamo_sdk:
+        legacy.install()
+        logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, datefmt="%H:%M:%S")
     entry = load_graph(graph)
     counts: dict[str | DynamoService, int] = dict(_worker_count(text) for text in workers or [])
     if dry_run:
@@ -187,7 +199,7 @@ def serve_command(
             overrides=context.args,
             seed=seed,
             host=host,
-            port=port,
+            port=legacy.default_port(entry) if port is None else port,
             migration_limit=migration_limit,
         ) as deployment,
     ):
@@ -201,62 +213,6 @@ def serve_command(
         deployment.close(FINISH_S, hurry=False)
         _print_logs(deployment, shown)
     typer.echo("Stopped.")
-
-
-def load_graph(path: str) -> DynamoService:
-    """Import `module:Class` from the current folder.
-
-    Without a class, of the services that no other leads to: the one named Frontend, else the last.
-
-    Raises:
-        GraphError: if there is no such module or service.
-    """
-    module_name, _, name = path.partition(":")
-    module = _import(module_name)
-    services = {key: value for key, value in vars(module).items() if isinstance(value, DynamoService)}
-    if name:
-        if name in services:
-            return services[name]
-        if hasattr(module, name):
-            raise GraphError(f"{module_name}.{name} is no service; decorate the class: @service().")
-        raise GraphError(
-            f"{module_name} has no service {name!r}; it has {listed(services)}.{did_you_mean(name, services)}"
-        )
-    if not services:
-        raise GraphError(
-            f"{module_name} has no services; decorate its classes with @service(), or name another module."
-        )
-    called = {id(callee) for found in services.values() for callee in [*found.dependencies, *found.links]}
-    entries = {found.name: found for found in services.values() if id(found) not in called}
-    # There is an entry: edges that go in a circle are refused as they are made.
-    return entries.get("Frontend") or list(entries.values())[-1]
-
-
-def _import(name: str) -> ModuleType:
-    folder = os.getcwd()
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    if name.endswith(".py") or not all(part.isidentifier() for part in name.split(".")):
-        guess = name.removesuffix(".py").strip("./").replace("/", ".") or "components.graph"
-        raise GraphError(f"{name!r} is no module's name; write module:Class, as in {guess}:Frontend.")
-    try:
-        return importlib.import_module(name)
-    except DynlabError:
-        raise
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise GraphError(f"{name} imports {error.name!r}, which is not installed.") from None
-        near = did_you_mean(name, [file.stem for file in Path(folder).glob("*.py")])
-        raise GraphError(
-            f"No module {name!r} in {folder}; write module:Class, as in components.graph:Frontend.{near}"
-        ) from None
-    except SyntaxError as error:
-        raise GraphError(f"{name} cannot be read: {error.filename}, line {error.lineno}: {error.msg}.") from None
-    except Exception as error:
-        steps = traceback.extract_tb(error.__traceback__)
-        own = [step for step in steps if step.filename.startswith(folder)] or steps
-        at = f"{own[-1].filename}, line {own[-1].lineno}"
-        raise GraphError(f"{name} cannot be imported: {at}: {type(error).__name__}: {error}.") from None
 
 
 def _worker_count(text: str) -> tuple[str, int]:
@@ -280,10 +236,15 @@ def _announce(deployment: Deployment) -> None:
     for name, count in deployment.workers.items():
         ids = listed(i.instance_id for i in deployment.instances if i.service.name == name)
         typer.echo(f"{name}: {count} instance{'s' if count != 1 else ''} ({ids})")
-    for api, keys in deployment.apis.items():
-        body = ", ".join(f'"{key}": "..."' for key in keys)
-        typer.echo(f"POST {deployment.url}/{api} takes {listed(keys)}")
-        typer.echo(f"  curl -N -X POST {deployment.url}/{api} -H 'accept: text/event-stream' -d '{{{body}}}'")
+    entry = deployment.graph.entry
+    for spec in entry.apis:
+        keys, url = deployment.apis[spec.name], f"{deployment.url}/{spec.name}"
+        header = "content-type: application/json" if spec.dialect == "0.3" else "accept: text/event-stream"
+        query = query_keys(spec, getattr(entry.inner, spec.attribute))
+        body = ", ".join(f'"{key}": "..."' for key in keys if key not in query)
+        typer.echo(f"POST {url} takes {listed(keys)}")
+        address = f"'{url}?{'&'.join(f'{key}=...' for key in query)}'" if query else url
+        typer.echo(f"  curl -N -X POST {address} -H '{header}'" + (f" -d '{{{body}}}'" if body or not query else ""))
     if not deployment.apis:
         typer.echo(f"{deployment.graph.entry.name} has no @api method, so there is no HTTP.")
     typer.echo("Ctrl-C stops it.")
