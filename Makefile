@@ -8,11 +8,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help lab hello test check style types floors fix notebooks bench bench-plane bench-kv wheel clean
+.PHONY: help lab hello test check style types floors fix notebooks bench bench-plane bench-kv bench-simulate wheel clean
 
 help: ## List these targets
 	@echo "dynlab: make TARGET [ARGS='more arguments'] [PYTHON=python3] [VENV=.venv]"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 lab: $(VENV)/.lab ## Set up what is missing, then open the notebooks in JupyterLab
 	$(BIN)/dynlab lab $(ARGS)
@@ -20,8 +20,8 @@ lab: $(VENV)/.lab ## Set up what is missing, then open the notebooks in JupyterL
 hello: $(VENV)/.lab ## Set up what is missing, then run the graph once and draw where its requests went
 	$(BIN)/dynlab hello $(ARGS)
 
-test: $(VENV)/.dev ## Run every test, and say what was skipped and why (ARGS='-k NAME')
-	$(BIN)/python -m pytest -ra $(ARGS)
+test: $(VENV)/.dev ## Run every test on up to 4 cores, and say what was skipped and why (ARGS='-n 0 -k NAME')
+	$(BIN)/python -m pytest -ra -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: style types floors ## Style, format, types and floors
 
@@ -50,6 +50,9 @@ bench-plane: $(VENV)/.dev ## Measure the request plane alone beside two plainer 
 
 bench-kv: $(VENV)/.dev ## Measure KV routing beside the real engine's
 	$(BIN)/python tests/bench/bench_kv.py $(ARGS)
+
+bench-simulate: $(VENV)/.dev ## Measure simulated runs beside SimPy (ARGS='--trace FILE' adds one of Mooncake's)
+	$(BIN)/python tests/bench/bench_simulate.py $(ARGS)
 
 wheel: $(VENV)/.dev ## Build the source distribution and the wheel into dist/
 	$(BIN)/python -m build --outdir dist

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,16 +20,19 @@ from dynlab.hello import hello as run_hello
 from dynlab.lab import open_lab
 from dynlab.routing.modes import router_name
 from dynlab.running import describe, run_processes, run_threads
+from dynlab.sdk import legacy
 from dynlab.sdk.graph import resolve, settle_router
-from dynlab.sdk.loading import load_graph
+from dynlab.sdk.loader import load_graph
 from dynlab.sdk.service import DynamoService
 from dynlab.serving.process import Orders, orders_of, run_instance
 from dynlab.serving.serve import serve
 from dynlab.status import status_lines
 
-__all__ = ("app", "main")
+__all__ = ("app", "load_graph", "main")
 
 INTERRUPTED = 130
+LOG_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+"""How the lines look that graph files of 2025 log, to loggers of their own."""
 
 app = typer.Typer(
     name="dynlab",
@@ -156,7 +160,10 @@ def serve_command(
     config: Annotated[
         Path | None, typer.Option("-f", "--config-file", "--file", help="YAML {Service: {key: value}}.")
     ] = None,
-    port: Annotated[int, typer.Option("-p", "--port", help="Where the Frontend listens; 0 takes a free port.")] = 3000,
+    port: Annotated[
+        int | None,
+        typer.Option("-p", "--port", help="Where the Frontend listens, else 3000; 0 takes a free port."),
+    ] = None,
     host: Annotated[str, typer.Option(help="The address it listens on.")] = "127.0.0.1",
     router_mode: Annotated[
         str | None, typer.Option(help="round-robin, random, power-of-two, least-loaded, direct.")
@@ -172,6 +179,9 @@ def serve_command(
     ] = Discovery.file,
     start_timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that all services may take to start.")] = 30.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be started, and stop.")] = False,
+    dynamo_sdk: Annotated[
+        bool, typer.Option("--dynamo-sdk", help="The graph is written for Dynamo 0.1 to 0.3: `import dynamo.sdk`.")
+    ] = False,
 ) -> None:
     """Run a graph of your own until it is stopped.
 
@@ -182,7 +192,11 @@ def serve_command(
     dynlab serve dynlab.hello_world --workers DummyWorker=4
     dynlab serve dynlab.hello_world --runtime ai_dynamo --workers DummyWorker=4
     """
+    if dynamo_sdk:
+        legacy.install()
+        logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, datefmt="%H:%M:%S")
     entry = load_graph(graph)
+    port = legacy.default_port(entry) if port is None else port
     counts: dict[str | DynamoService, int] = dict(_worker_count(text) for text in workers or [])
     settings = ServiceConfig.load(config, context.args)
     if dry_run:
@@ -196,6 +210,7 @@ def serve_command(
                 graph_of,
                 lambda service, number: Orders(
                     service=f"{service.__module__}:{service.name}",
+                    dynamo_sdk=dynamo_sdk,
                     number=number,
                     discovery=discovery.value,
                     router_mode=settled,
@@ -230,6 +245,8 @@ def serve_command(
 def serve_instance(orders: str) -> None:
     """Run one instance as a process; started by `dynlab serve --runtime ai_dynamo`."""
     given = orders_of(orders)
+    if given.dynamo_sdk:
+        legacy.install()
     raise typer.Exit(run_instance(load_graph(given.service), given))
 
 

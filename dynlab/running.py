@@ -14,6 +14,7 @@ from dynlab.sdk.graph import Graph, resolve, settle_router
 from dynlab.sdk.service import DynamoService
 from dynlab.serving.body import keys_of
 from dynlab.serving.deployment import Deployment
+from dynlab.serving.legacy import query_keys
 from dynlab.serving.process import Orders
 from dynlab.serving.processes import Processes, environment_for
 from dynlab.serving.server import url_of
@@ -99,10 +100,13 @@ def _on_signal() -> threading.Event:
 
 def _announce(entry: DynamoService, url: str | None, tell: Tell) -> None:
     for spec in entry.apis:
-        keys = keys_of(getattr(entry.inner, spec.attribute))
-        body = ", ".join(f'"{key}": "..."' for key in keys)
-        tell(f"POST {url}/{spec.name} takes {listed(keys)}")
-        tell(f"  curl -N -X POST {url}/{spec.name} -H 'accept: text/event-stream' -d '{{{body}}}'")
+        method, at = getattr(entry.inner, spec.attribute), f"{url}/{spec.name}"
+        keys, query = keys_of(method), query_keys(spec, method)
+        header = "content-type: application/json" if spec.dialect == "0.3" else "accept: text/event-stream"
+        body = ", ".join(f'"{key}": "..."' for key in keys if key not in query)
+        address = f"'{at}?{'&'.join(f'{key}=...' for key in query)}'" if query else at
+        tell(f"POST {at} takes {listed(keys)}")
+        tell(f"  curl -N -X POST {address} -H '{header}'" + (f" -d '{{{body}}}'" if body or not query else ""))
     if not entry.apis:
         tell(f"{entry.name} has no @api method, so there is no HTTP.")
     tell("Ctrl-C stops it.")

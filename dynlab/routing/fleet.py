@@ -20,10 +20,13 @@ class Group:
         self.size = len(instances)
         self.total = sum(instance.active_requests for instance in instances)
         self.least = min(instance.active_requests for instance in instances)
-        self._by_load: list[list[Instance]] = [[]]
+        most = max(instance.active_requests for instance in instances)
+        self._by_load: list[list[Instance]] = [[] for _ in range(most + 1)]
         self._place: dict[int, int] = {}  # of each instance in its list
         for instance in instances:
-            self._put(instance)
+            there = self._by_load[instance.active_requests]
+            self._place[instance.instance_id] = len(there)
+            there.append(instance)
 
     @property
     def tied(self) -> list[Instance]:
@@ -31,29 +34,29 @@ class Group:
         return self._by_load[self.least]
 
     def change(self, instance: Instance, by: int) -> None:
-        """One of them has one request more, or one less."""
-        here = self._by_load[instance.active_requests]
+        """One of them has so many requests more, or less."""
+        by_load, places = self._by_load, self._place
+        load = instance.active_requests
+        here = by_load[load]
         last = here.pop()
-        if last is not instance:
-            place = self._place[last.instance_id] = self._place[instance.instance_id]
+        if last is not instance:  # the last one takes its place
+            place = places[last.instance_id] = places[instance.instance_id]
             here[place] = last
-        load = instance.active_requests = instance.active_requests + by
-        self._put(instance)
-        self.total += by
-        if load < self.least or (load - by == self.least and not here):
-            self.least = load
-
-    def _put(self, instance: Instance) -> None:
-        by_load = self._by_load
-        while len(by_load) <= instance.active_requests:
+        instance.active_requests = load = load + by
+        while load >= len(by_load):
             by_load.append([])
-        here = by_load[instance.active_requests]
-        self._place[instance.instance_id] = len(here)
-        here.append(instance)
+        there = by_load[load]
+        places[instance.instance_id] = len(there)
+        there.append(instance)
+        self.total += by
+        if load < self.least:
+            self.least = load
+        while not by_load[self.least]:
+            self.least += 1
 
 
 class Fleet(Sequence[Instance]):
-    """Instances, sorted by id, whose loads change only by `add` and `release`. One thread's own.
+    """Instances, sorted by id, whose loads change only by `add`, `release` and `report`. One thread's own.
 
     `cpus` and `others` are the two kinds, as "device-aware-weighted" sees them; None where there is none of a kind.
     """
@@ -87,6 +90,10 @@ class Fleet(Sequence[Instance]):
     def release(self, instance: Instance) -> None:
         """A request there has ended."""
         self._group(instance).change(instance, -1)
+
+    def report(self, instance: Instance, load: int) -> None:
+        """One of them says how many requests it has."""
+        self._group(instance).change(instance, load - instance.active_requests)
 
     def least_loaded(self, rng: random.Random) -> tuple[Instance, int]:
         """Draw one of those with the fewest requests, all equally likely; also say how many they are."""

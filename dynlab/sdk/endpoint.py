@@ -26,7 +26,7 @@ __all__ = (
 )
 
 F = TypeVar("F", bound=Callable[..., Any])
-_MARK = "__dynlab_spec__"
+MARK = "__dynlab_spec__"
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,20 @@ class EndpointSpec:
 
 @dataclass(frozen=True)
 class ApiSpec:
-    """A method that is reached over HTTP: `POST /name`."""
+    """A method that is reached over HTTP: `POST /name`.
+
+    `dialect` says how bodies and answers look on the wire: as in Dynamo "0.1" (BentoML) or "0.3" (FastAPI), or
+    dynlab's own.
+    """
 
     name: str
     attribute: str
+    dialect: str = ""
 
 
 @dataclass(frozen=True)
 class HookSpec:
-    """A method to be run once, when the service starts or shuts down."""
+    """A method to be run once, when the service starts or shuts down, or whenever it is asked for its health."""
 
     when: str
     attribute: str
@@ -68,7 +73,7 @@ def dynamo_endpoint(function: Any = None, /, *, name: str | None = None) -> Any:
     """
 
     def mark(method: Any) -> Any:
-        _require_named_method("@dynamo_endpoint()", method)
+        require_named_method("@dynamo_endpoint()", method)
         if not inspect.isasyncgenfunction(method):
             raise EndpointDefinitionError(
                 f"@dynamo_endpoint() on {method.__qualname__}: it is no async generator; an endpoint streams its "
@@ -79,7 +84,7 @@ def dynamo_endpoint(function: Any = None, /, *, name: str | None = None) -> Any:
                 f"@dynamo_endpoint() on {method.__qualname__}: it takes no request. "
                 f"Write `async def {method.__name__}(self, request)`."
             )
-        setattr(method, _MARK, EndpointSpec(name or method.__name__, method.__name__))
+        setattr(method, MARK, EndpointSpec(name or method.__name__, method.__name__))
         return method
 
     return mark if function is None else mark(function)
@@ -101,7 +106,7 @@ def api(function: Any = None, /, *, name: str | None = None) -> Any:
     """
 
     def mark(method: Any) -> Any:
-        _require_named_method("@api", method)
+        require_named_method("@api", method)
         if not (inspect.isasyncgenfunction(method) or inspect.iscoroutinefunction(method)):
             raise EndpointDefinitionError(f"@api on {method.__qualname__}: write `async def`, best with `yield`.")
         odd = [p.name for p in _arguments(method) if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD, p.POSITIONAL_ONLY)]
@@ -110,7 +115,7 @@ def api(function: Any = None, /, *, name: str | None = None) -> Any:
                 f"@api on {method.__qualname__}: {', '.join(odd)} cannot be a key of a JSON body; "
                 "name each argument, as in `fegenerate(self, prompt, request_id)`."
             )
-        setattr(method, _MARK, ApiSpec(name or method.__name__, method.__name__))
+        setattr(method, MARK, ApiSpec(name or method.__name__, method.__name__))
         return method
 
     return mark if function is None else mark(function)
@@ -118,15 +123,15 @@ def api(function: Any = None, /, *, name: str | None = None) -> Any:
 
 def async_on_start(method: F) -> F:
     """Run this method once before the service serves; sync or async; several run in the order they are written."""
-    _require_named_method("@async_on_start", method)
-    setattr(method, _MARK, HookSpec("start", method.__name__))
+    require_named_method("@async_on_start", method)
+    setattr(method, MARK, HookSpec("start", method.__name__))
     return method
 
 
 def on_shutdown(method: F) -> F:
     """Run this method once when the service shuts down in order; not when it is killed."""
-    _require_named_method("@on_shutdown", method)
-    setattr(method, _MARK, HookSpec("shutdown", method.__name__))
+    require_named_method("@on_shutdown", method)
+    setattr(method, MARK, HookSpec("shutdown", method.__name__))
     return method
 
 
@@ -135,7 +140,7 @@ def specs_of(cls: type) -> Iterator[EndpointSpec | ApiSpec | HookSpec]:
     found: dict[str, Any] = {}
     for base in reversed(cls.__mro__):
         for attribute, value in vars(base).items():
-            spec = getattr(value, _MARK, None) if callable(value) else None
+            spec = getattr(value, MARK, None) if callable(value) else None
             if spec is not None:
                 found[attribute] = spec
             elif attribute in found and not callable(value):
@@ -201,6 +206,7 @@ def _parse(model: type[BaseModel], request: Any) -> BaseModel:
     )
 
 
-def _require_named_method(decorator: str, method: Any) -> None:
+def require_named_method(decorator: str, method: Any) -> None:
+    """Refuse to mark what is no function."""
     if not inspect.isfunction(method):
         raise EndpointDefinitionError(f"{decorator} belongs on a method of a service, not on {method!r}.")

@@ -9,7 +9,7 @@ from typing import Any
 from dynlab.config import COMMON, ServiceConfig
 from dynlab.errors import ConfigError, DependencyError, GraphError, did_you_mean, listed
 from dynlab.routing.modes import PickFunction, RouterMode, RouterSpec, parse_router_mode
-from dynlab.sdk.service import DynamoService
+from dynlab.sdk.service import DynamoService, reachable
 
 __all__ = ("Graph", "resolve", "settle_router")
 
@@ -38,8 +38,8 @@ def resolve(
 ) -> Graph:
     """Follow the edges from `entry`, and settle the number of workers: `workers`, else the config, else the decorator.
 
-    A service that no edge reaches, such as one that is only called through the runtime, joins the graph when
-    `workers` names it by the service itself: `workers={DummyWorker: 4}`.
+    A service that a link cut off joins the graph when `workers` names it; one that no edge reaches, such as one
+    that is only called through the runtime, when it is named by the service itself: `workers={DummyWorker: 4}`.
 
     Raises:
         DependencyError: if `entry` is not a service.
@@ -52,8 +52,12 @@ def resolve(
         raise DependencyError(f"serve() expects a class decorated with @service(), not {what}.")
     if not isinstance(workers, Mapping | None):
         raise GraphError(f"workers={workers!r}: say of which service, as in workers={{'DummyWorker': 4}}.")
+    reached: list[DynamoService] = []
+    _visit(entry, [], reached)
+    cut_off = {s.name: s for s in reachable(entry) if s not in reached}
+    joining = [key if isinstance(key, DynamoService) else cut_off.get(key) for key in workers or {}]
     order: list[DynamoService] = []
-    for root in [*(key for key in workers or {} if isinstance(key, DynamoService)), entry]:
+    for root in [*filter(None, joining), entry]:
         _visit(root, [], order)
     names = [s.name for s in order]
     for name in names:
@@ -116,7 +120,7 @@ def _check(order: list[DynamoService], counts: Mapping[str, int], config: Servic
     # A pruned graph still reads the file of the whole one: sections of services behind a link are fine.
     known = {s.name for found in order for s in [found, *found.dependencies]} | {COMMON}
     for section in config:
-        if section not in known:
+        if section not in known and not any(s.sdk_2025 for s in order):
             raise ConfigError(
                 f"The config has a section {section!r}, but the graph has {listed(names)}."
                 f"{did_you_mean(section, names)}"

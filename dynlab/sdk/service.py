@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -25,6 +26,8 @@ class DynamoService:
     """
 
     is_dynamo_service = True
+    sdk_2025 = False
+    """True for one that was decorated with `dynamo.sdk` (`dynlab.sdk.legacy`): what the SDK let pass is let pass."""
 
     def __init__(
         self,
@@ -68,6 +71,10 @@ class DynamoService:
         """Return `(namespace, name)`: where the instances of this service register."""
         return self.namespace, self.name
 
+    def own_context(self, number: int) -> dict[str, Any]:
+        """Return what `dynamo_context` holds of this service alone in its instance `number`, counted from 0."""
+        return {"worker_id": number}
+
     def link(self, other: DynamoService) -> DynamoService:
         """Keep the edge from this service to `other` and return `other`, so that links chain.
 
@@ -82,7 +89,7 @@ class DynamoService:
             raise DependencyError(
                 f"{self.name}.link() expects a service, not {other!r}. Decorate the class: @service()"
             )
-        if self in _reachable(other):
+        if self in reachable(other):
             raise GraphError(
                 f"{self.name}.link({other.name}) closes a circle: {other.name} already leads to {self.name}. "
                 "Requests go one way; take one of the links out."
@@ -125,6 +132,9 @@ class DynamoService:
         return f"<DynamoService {self.namespace}/{self.name}>"
 
 
+S = TypeVar("S", bound=DynamoService)
+
+
 def service(
     cls: type | None = None,
     /,
@@ -147,34 +157,49 @@ def service(
     Raises:
         GraphError: if an argument or the class cannot be right.
     """
-
-    def decorate(inner: Any) -> DynamoService:
-        if isinstance(inner, DynamoService):
-            raise DependencyError(f"{inner.name} is a service already; @service() belongs on it once.")
-        if not isinstance(inner, type):
-            raise DependencyError(f"@service() belongs on a class, not on {inner!r}.")
-        where = dict(dynamo or {})
-        for key in where:
-            if key not in _DYNAMO_KEYS:
-                raise ConfigError(
-                    f"@service(dynamo=...) of {inner.__name__} has no key {key!r}; it has {listed(_DYNAMO_KEYS)}."
-                    f"{did_you_mean(key, _DYNAMO_KEYS)}"
-                )
-        if type(workers) is not int or workers < 0:
-            raise ConfigError(
-                f"@service(workers={workers!r}) of {inner.__name__}: give a number of instances, 0 or more."
-            )
-        return DynamoService(
-            inner,
-            namespace=where.get("namespace") or DEFAULT_NAMESPACE,
-            workers=workers,
-            config=config,
-            resources=resources or {},
-            extras=extras,
-        )
-
-    make: Callable[[Any], DynamoService] = decorate
+    make: Callable[[Any], DynamoService] = partial(
+        build,
+        DynamoService,
+        dynamo=dynamo or {},
+        resources=resources or {},
+        workers=workers,
+        config=config,
+        extras=extras,
+    )
     return make if cls is None else make(cls)
+
+
+def build(
+    kind: type[S],
+    inner: Any,
+    *,
+    dynamo: Mapping[str, Any],
+    resources: Mapping[str, Any],
+    workers: int,
+    config: type[BaseModel] | None,
+    extras: Mapping[str, Any],
+) -> S:
+    """Make a service of a class, as `service` says, or refuse to."""
+    if isinstance(inner, DynamoService):
+        raise DependencyError(f"{inner.name} is a service already; @service() belongs on it once.")
+    if not isinstance(inner, type):
+        raise DependencyError(f"@service() belongs on a class, not on {inner!r}.")
+    for key in dynamo:
+        if key not in _DYNAMO_KEYS:
+            raise ConfigError(
+                f"@service(dynamo=...) of {inner.__name__} has no key {key!r}; it has {listed(_DYNAMO_KEYS)}."
+                f"{did_you_mean(key, _DYNAMO_KEYS)}"
+            )
+    if type(workers) is not int or workers < 0:
+        raise ConfigError(f"@service(workers={workers!r}) of {inner.__name__}: give a number of instances, 0 or more.")
+    return kind(
+        inner,
+        namespace=dynamo.get("namespace") or DEFAULT_NAMESPACE,
+        workers=workers,
+        config=config,
+        resources=resources,
+        extras=extras,
+    )
 
 
 def _instantiable(cls: type) -> type:
@@ -190,7 +215,8 @@ def _require_distinct(service_name: str, kind: str, names: list[str]) -> None:
         raise GraphError(f"{service_name} has two {kind} methods named {twice!r}; give one another name=.")
 
 
-def _reachable(start: DynamoService) -> list[DynamoService]:
+def reachable(start: DynamoService) -> list[DynamoService]:
+    """Return a service and all that it leads to, by any edge."""
     found = [start]
     for node in found:
         found.extend(n for n in [*node.links, *node.dependencies] if n not in found)

@@ -11,7 +11,7 @@ import httpx
 
 from dynlab.clock import now_ns
 from dynlab.errors import DeploymentError, RequestFailedError
-from dynlab.serving.frames import read_event
+from dynlab.serving.frames import FRAMED, read_event
 from dynlab.trace_log import TraceLog
 
 __all__ = ("TIMEOUT_S", "AnswerStream", "Question", "failure", "stamp", "unanswered")
@@ -95,7 +95,7 @@ class AnswerStream:
         stamp(self._traces, self.request_id, sent)
 
     def _arguments(self) -> dict[str, Any]:
-        return self._question.arguments(accept="text/event-stream")
+        return self._question.arguments(accept=FRAMED)
 
     def _whole(self, text: str) -> Iterator[str]:
         """Yield the data of each event that is whole now, and keep the rest."""

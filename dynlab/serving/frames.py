@@ -10,7 +10,10 @@ from pydantic import BaseModel
 
 from dynlab.protocols import Annotated
 
-__all__ = ("error_frame", "event_frame", "item_text", "raw_chunk", "read_event")
+__all__ = ("FRAMED", "error_frame", "event_frame", "item_text", "raw_chunk", "read_event")
+
+FRAMED = "text/event-stream; framing=data"
+"""What dynlab's own client accepts: each item in a `data:` frame, even from an API that never framed in 2025."""
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 

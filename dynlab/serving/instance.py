@@ -19,7 +19,7 @@ from dynlab.sdk.context import dynamo_context
 from dynlab.sdk.endpoint import bind
 from dynlab.sdk.service import DynamoService
 from dynlab.serving.app import GraphApp
-from dynlab.serving.http import ApiRoute
+from dynlab.serving.legacy import add_probes, make_route
 from dynlab.serving.server import FINISH_S, GRACE_S, HttpServer
 
 __all__ = ("ServiceInstance",)
@@ -51,17 +51,18 @@ class ServiceInstance:
         self._server: HttpServer | None = None
         self._app: GraphApp | None = None
         self._service_object: Any = None
+        component = self.runtime.namespace(service.namespace).component(service.name)
         context = contextvars.Context()
         context.run(
             dynamo_context.enter,
             runtime=self.runtime,
-            component=self.runtime.namespace(service.namespace).component(service.name),
-            endpoints=[],
+            component=component,
+            endpoints=[component.endpoint(spec.name) for spec in service.endpoints],
             service_name=service.name,
             namespace=service.namespace,
-            worker_id=number,
             hostname=hostname or self.worker,
             deployment=deployment,
+            **service.own_context(number),
         )
         context.run(config.activate)
         self.thread = LoopThread(f"dynlab-{self.worker}", context)
@@ -117,7 +118,6 @@ class ServiceInstance:
             endpoint = EndpointId(*self.service.dynamo_address(), spec.name)
             handler = bind(getattr(self._service_object, spec.attribute))
             self.runtime.listen(endpoint, handler)
-            dynamo_context["endpoints"].append(dynamo_context["component"].endpoint(spec.name))
         if self._sock is not None:
             await self._serve_http(self._sock)
         self.state = "serving"
@@ -126,11 +126,12 @@ class ServiceInstance:
     async def _serve_http(self, sock: socket.socket) -> None:
         traces = self.runtime.planes.traces
         routes = [
-            ApiRoute(spec, getattr(self._service_object, spec.attribute), self.worker, traces)
+            make_route(self.service, spec, getattr(self._service_object, spec.attribute), self.worker, traces)
             for spec in self.service.apis
         ]
         described = inspect.getdoc(self.service.inner) or ""
-        self._app = GraphApp(self.service.name, described, routes)
+        self._app = GraphApp(self.service.name, described, routes, self.runtime.planes)
+        add_probes(self._app, self.service, self._service_object)
         self._server = HttpServer(self._app)
         await self._server.start(sock)
 

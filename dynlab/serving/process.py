@@ -38,6 +38,7 @@ class Orders:
 
     service: str
     number: int
+    dynamo_sdk: bool
     discovery: str
     router_mode: str = "round-robin"
     config: dict[str, dict[str, Any]] = field(default_factory=dict)

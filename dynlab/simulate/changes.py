@@ -18,7 +18,7 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class Revive:
-    """The worker comes back, empty."""
+    """The worker comes back, empty and listed at once, under its old id; in the live graph it would get a new one."""
 
     at: float
     worker: int

@@ -42,14 +42,15 @@ class KvRouting(Listed):
         self._weights = {name: getattr(self._router.config, name) for name in WEIGHTS}
         self._since: dict[str, float] = {}  # who waits in the queue, since when
         self._called: dict[str, KvDecision] = {}  # whose turn it is
+        self._sent: set[int] = set()
         self._is_calling = False
         self._delay = event_delay_s
         self._lives = [0] * len(devices)  # how often each worker began anew
         super().__init__(devices, time)
 
     def chosen_from(self, instances: list[Instance]) -> None:
+        # Who waits in the queue is not told: as in the live graph, it moves on when something ends.
         self._ids = tuple(instance.instance_id for instance in instances)
-        self._update()
 
     def pick(self, request: int) -> tuple[int | None, Seen]:
         name, now = str(request), self.time.now
@@ -63,14 +64,15 @@ class KvRouting(Listed):
             return None, None
         if decision is None:
             tokens, sequence = range(int(self._workload.isl[request])), self._workload.sequences[request]
-            if called is None:
+            if called is None and request not in self._sent:
                 decision = self._queue.enqueue(name, tokens, self._ids, sequence)
-            else:
+            else:  # it had its turn in the queue: the live client sends it again at once
                 decision = self._router.decide(tokens, self._ids, sequence)
                 self._router.reserve(name, decision)
         if decision is None:
             self._since[name] = now
             return None, {}
+        self._sent.add(request)
         return decision.worker_id - FIRST_ID, self._seen(decision, queued) if self.keep else None
 
     def _seen(self, decision: KvDecision, queued_s: float) -> dict[str, Any]:

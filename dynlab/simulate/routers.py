@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 from dynlab.kv.events import KvEvent
 from dynlab.protocols import EndpointId, Envelope, Instance, to_wire
 from dynlab.routing.fleet import Fleet
 from dynlab.routing.modes import PickFunction, RouterMode, make_picker
+from dynlab.runtime.discovery import FIRST_ID
+from dynlab.simulate.run import Absences
 from dynlab.simulate.workload import Workload
 
 __all__ = ("ENDPOINT", "FIRST_ID", "Listed", "PlainRouting", "Routing", "Seen", "Time", "name_of")
 
 ENDPOINT = EndpointId("dynamo-demo", "DummyWorker", "begenerate")
-FIRST_ID = 7001
 Seen: TypeAlias = Mapping[str, Any] | None
 
 
@@ -25,8 +26,6 @@ class Time(Protocol):
     """What a router may ask of the simulation."""
 
     now: float
-    more: bool
-    """Requests are still to come."""
 
     def call_at(self, at: float, what: Callable[[], object]) -> None:
         """Have something done at a time."""
@@ -40,6 +39,8 @@ class Routing(Protocol):
 
     keep: bool
     """Say what was looked at; else it may be None, where it costs time to say."""
+    absences: list[Absences]
+    """Who could not be chosen, in the order of time."""
 
     def pick(self, request: int) -> tuple[int | None, Seen]:
         """Choose a worker, and say what was looked at; (None, None): nobody is there, (None, {}): it has to wait."""
@@ -80,6 +81,7 @@ class Listed(ABC):
         self.instances = [
             Instance(ENDPOINT, FIRST_ID + n, name_of(n + 1), device=device) for n, device in enumerate(devices)
         ]
+        self.absences: list[Absences] = []
         self._off: set[int] = set()
         self._skipped: dict[int, float] = {}
         self.relist()
@@ -89,6 +91,8 @@ class Listed(ABC):
         self._skipped = {worker: until for worker, until in self._skipped.items() if until > self.time.now}
         away = self._off | self._skipped.keys()
         self.here = {n for n in range(len(self.instances)) if n not in away}
+        off, skipped = (frozenset(n + 1 for n in some) for some in (self._off, self._skipped))
+        self.absences.append(Absences(self.time.now, off, skipped))
         self.chosen_from([self.instances[n] for n in sorted(self.here)])
 
     @abstractmethod
@@ -135,10 +139,10 @@ class PlainRouting(Listed):
         self._envelope = Envelope(ENDPOINT, "", None)  # no mode of Dynamo's looks at it
         self._every = report_every
         self._reported = 0.0
+        self._next = math.inf if report_every is None else report_every
         self._loads = [0] * len(devices)  # what the workers would report now
+        self._changed: set[int] = set()  # who would report something else than the last time
         super().__init__(devices, time)
-        if report_every is not None:
-            time.call_at(report_every, partial(self._report, 1))
 
     def chosen_from(self, instances: list[Instance]) -> None:
         self._fleet = Fleet(instances) if self._by_load else None
@@ -151,11 +155,14 @@ class PlainRouting(Listed):
     def pick(self, request: int) -> tuple[int | None, Seen]:
         if not self.here:
             return None, None
+        if self.time.now >= self._next:
+            self._report()
         envelope = self._asked(request) if self._asks else self._envelope
         instance, detail, _ = self._picker.pick(envelope, self._among)
         worker = instance.instance_id - FIRST_ID
         if self._every is not None:
             self._loads[worker] += 1
+            self._changed.add(worker)
         elif self._fleet is not None:
             self._fleet.add(instance)
         else:
@@ -167,7 +174,10 @@ class PlainRouting(Listed):
 
     def ended(self, request: int, worker: int) -> None:
         if self._every is not None:
+            if self.time.now >= self._next:
+                self._report()
             self._loads[worker] -= 1
+            self._changed.add(worker)
         elif self._fleet is not None and worker in self.here:
             self._fleet.release(self.instances[worker])
         else:
@@ -176,15 +186,20 @@ class PlainRouting(Listed):
     def listener(self, worker: int) -> None:
         """Nobody hears."""
 
-    def _report(self, number: int) -> None:
-        """The workers tell their loads, for the how many-th time."""
-        assert self._every is not None
-        self._reported = number * self._every
-        for instance, load in zip(self.instances, self._loads, strict=True):
-            instance.active_requests = load
-        self.relist()
-        if self.time.more:
-            self.time.call_at((number + 1) * self._every, partial(self._report, number + 1))
+    def _report(self) -> None:
+        """Show the loads of the last multiple of `report_every`: they are those of now, before the next one changes."""
+        every, now = self._every, self.time.now
+        assert every is not None
+        number = int(now // every)
+        number += (number + 1) * every <= now  # a product is rounded, a floor is not
+        self._reported, self._next = number * every, (number + 1) * every
+        for worker in self._changed:
+            instance, load = self.instances[worker], self._loads[worker]
+            if self._fleet is not None and worker in self.here:
+                self._fleet.report(instance, load)
+            else:
+                instance.active_requests = load
+        self._changed.clear()
 
     def _asked(self, request: int) -> Envelope:
         workload = self._workload

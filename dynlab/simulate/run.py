@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from dynlab.simulate.workload import Workload
 if TYPE_CHECKING:
     from dynlab.views.traces import Traces
 
-__all__ = ("Outcome", "Run")
+__all__ = ("Absences", "Outcome", "Run")
 
 _ASKED = ("arrival_s", "service_s", "isl", "osl", "sequences", "family")
 _CAME = ("worker", "routed_s", "started_s", "first_token_s", "ended_s", "cached_blocks", "outcome")
@@ -38,6 +38,14 @@ class Outcome(IntEnum):
     """No worker was there."""
 
 
+class Absences(NamedTuple):
+    """Who could not be chosen from a time on, by their numbers from 1: who was off the list, and who was skipped."""
+
+    at: float
+    off: frozenset[int] = frozenset()
+    skipped: frozenset[int] = frozenset()
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
     """A run. Times are seconds of virtual time; nan for what did not happen.
@@ -55,6 +63,8 @@ class Run:
         cached_blocks: of its prompt, in the cache of its worker.
         outcome: an `Outcome`.
         decisions: what the router looked at, by request; only where it was asked for.
+        absences: who could not be chosen, from when on.
+        report_every: how often the router saw the workers' loads; None: it counted itself.
     """
 
     workload: Workload
@@ -69,6 +79,8 @@ class Run:
     cached_blocks: Ints
     outcome: NDArray[np.int8]
     decisions: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    absences: Sequence[Absences] = (Absences(0.0),)
+    report_every: float | None = None
 
     def __len__(self) -> int:
         return len(self.worker)
@@ -149,7 +161,7 @@ class Run:
         return self.part(int(len(self) * share), len(self))
 
     def part(self, first: int, end: int) -> Run:
-        """Return requests number `first` up to `end`, with their times as they were."""
+        """Return requests number `first` up to `end`, with their times as they were; its traces know of no others."""
         asked, came = (
             {name: getattr(of, name)[first:end] for name in names}
             for of, names in ((self.workload, _ASKED), (self, _CAME))

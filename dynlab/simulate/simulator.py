@@ -96,7 +96,7 @@ def simulate(
         routing = PlainRouting(workload, kinds, router, random.Random(f"{seed}/router"), report_every, world)
     routing.keep = keep_decisions
     world.run(routing, changes)
-    return world.result(router_name(router), seed)
+    return world.result(router_name(router), seed, report_every)
 
 
 def _check_engine(workload: Workload, engine: MockEngineArgs | None) -> None:

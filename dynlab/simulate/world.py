@@ -37,7 +37,6 @@ class World:
         migration_limit: int,
     ) -> None:
         self.now = 0.0
-        self.more = True
         self._workload = workload
         self._args = engine
         self._speeds = list(speeds)
@@ -75,10 +74,9 @@ class World:
             self._advance(arrival)
             self.now = arrival
             self.send(request)
-        self.more = False
         self._advance(math.inf)
 
-    def result(self, router: str, seed: int) -> Run:
+    def result(self, router: str, seed: int, report_every: float | None) -> Run:
         """Return the columns."""
         outcome = np.frombuffer(bytes(self._outcome), np.int8)
         ended, first = np.array(self._ended), np.array(self._first)
@@ -95,6 +93,8 @@ class World:
             cached_blocks=np.array(self._cached),
             outcome=outcome,
             decisions=self._decisions,
+            absences=self._routing.absences,
+            report_every=report_every,
         )
 
     def _advance(self, until: float) -> None:

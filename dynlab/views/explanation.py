@@ -46,14 +46,14 @@ def _why(decision: RoutingDecision) -> str:
     chosen = _chosen(decision)
     eligible = _eligible(decision)
     detail = decision.detail
-    if len(eligible) == 1 and chosen.eligible and decision.mode != "direct":
-        return "the only one that could be chosen"
+    if not rule(decision):
+        return "it was the only one that could be chosen"
     if _is_function(decision):
         return f"the function {rule(decision)} returned it"
     match decision.mode:
-        case "round-robin" if "turn" in detail:
-            place = f": number {eligible.index(chosen) + 1}" if chosen in eligible else ""
-            return f"turn {detail['turn']} among {len(eligible)} instances in the order of their ids{place}"
+        case "round-robin" if isinstance(turn := detail.get("turn"), int):  # counts from 0: `ids[turn % n]`
+            falls = f", falls on number {eligible.index(chosen) + 1}" if chosen in eligible else ""
+            return f"turn {turn + 1}, counted round and round over {len(eligible)} instances by their ids{falls}"
         case "random":
             return f"drawn from {len(eligible)} instances, all equally likely"
         case "power-of-two" if "sampled" in detail:
@@ -85,7 +85,9 @@ def _is_function(decision: RoutingDecision) -> bool:
 
 
 def rule(decision: RoutingDecision) -> str:
-    """Return the mode, or the function with brackets."""
+    """Return the mode, or the function with brackets; nothing where only one could be chosen."""
+    if [_chosen(decision)] == _eligible(decision) and decision.mode != "direct":
+        return ""
     return f"{decision.mode}()" if _is_function(decision) else decision.mode
 
 
@@ -173,7 +175,7 @@ class Explanation:
         if not picks:
             lines.append("  Nobody had to be picked.")
         for number, (hop, decision) in enumerate(picks, start=1):
-            lines.append(f"{number}. {hop.service}.{hop.endpoint} by {rule(decision)}{self._try(hop)}: {hop.outcome}")
+            lines.append(f"{number}. {self._title(hop, decision)}: {hop.outcome}")
             lines.append(f"   {reason(decision)}")
             shown = _shown(decision) if len(decision.candidates) > 1 else []
             name = max((len(c.worker) for c in shown), default=0)
@@ -189,15 +191,14 @@ class Explanation:
 
     def _repr_html_(self) -> str:
         picks = self.picks
-        answered = self.trace.answered_by
+        outcome, answered = self.trace.outcome, self.trace.answered_by
         last = None if answered is None else answered.decision
-        outcome = self.trace.outcome
         head = [
             tag("b", f"{self.trace.request_id} → {self._answerer()}", style="font-size:115%"),
             marked(outcome_state(outcome), "under way" if outcome == "running" else outcome),
             milliseconds(self.trace.duration_ms),
         ]
-        why = f"because {rule(last)}: {_why(last)}." if last else "nobody had to be picked."
+        why = f"because {': '.join(filter(None, (rule(last), _why(last))))}." if last else "nobody had to be picked."
         label = f"Request {self.trace.request_id} went to {self._answerer()}, {why} Outcome: {self._end()}."
         blocks = [
             self._pick(f"Pick {number} of {len(picks)}", hop, decision, told=hop is answered)
@@ -210,8 +211,7 @@ class Explanation:
         return "nobody" if hop is None or not hop.worker else hop.worker
 
     def _end(self) -> str:
-        took = milliseconds(self.trace.duration_ms)
-        outcome = self.trace.outcome
+        outcome, took = self.trace.outcome, milliseconds(self.trace.duration_ms)
         return f"under way for {took}" if outcome == "running" else f"{outcome} after {took}"
 
     def _stops(self) -> list[_Stop]:
@@ -253,7 +253,7 @@ class Explanation:
 
     def _pick(self, title: str, hop: Hop, decision: RoutingDecision, *, told: bool) -> Html:
         """Show one pick: a line where there was no choice, else every candidate."""
-        head = [f": {hop.service}.{hop.endpoint} by {rule(decision)}{self._try(hop)}"]
+        head = [f": {self._title(hop, decision)}"]
         kind = outcome_state(hop.outcome)
         if kind != "ok":
             head.append(marked(kind, hop.outcome if kind == "failed" else kind))
@@ -268,6 +268,9 @@ class Explanation:
         more = _left_out(decision)
         shown = table(("candidate", "id", "active at the pick", *(scores.header if scores else ()), ""), [rows])
         return joined([line, shown, tag("div", muted(more)) if more else ""])
+
+    def _title(self, hop: Hop, decision: RoutingDecision) -> str:
+        return f"{hop.service}.{hop.endpoint}{' by ' * bool(rule(decision))}{rule(decision)}{self._try(hop)}"
 
     def _try(self, hop: Hop) -> str:
         """Number the tries of a call that failed at first."""

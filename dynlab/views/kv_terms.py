@@ -130,7 +130,7 @@ class Scores:
         if not self:
             return "No scores: kv did not choose here, or the trace does not say what it looked at"
         chosen, lowest, fullest = self.chosen, self.lowest, self.fullest
-        text = f"{chosen.worker} wins with {blocks_text(chosen.cost)}"
+        text = f"{chosen.worker} wins with {blocks_text(chosen.cost)}".replace("worker ", "Worker ")
         if chosen not in lowest:
             cheapest = f"{lowest[0].worker} costs {blocks_text(lowest[0].cost)}"
             text = f"A temperature let {chosen.worker} win with {blocks_text(chosen.cost)}, though {cheapest}"

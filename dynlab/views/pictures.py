@@ -11,7 +11,7 @@ from dynlab.kv.indexer import KvIndexer
 from dynlab.trace_log import TraceLog
 from dynlab.tracing import RequestTrace
 from dynlab.views.figure import Picture, Table
-from dynlab.views.kv_terms import Decision, Scores
+from dynlab.views.kv_terms import Decision, Scores, blocks_text
 from dynlab.views.lanes import draw_lanes
 from dynlab.views.latency import CURSORS, Runs, What, draw_latency, finding_of, runs_of
 from dynlab.views.plots import MAX_PICKS, Picks, guess_values, new_column, plot_picks, plot_routing
@@ -143,13 +143,15 @@ def score_card_picture(decision: Decision, names: Mapping[int, str] | None = Non
     scores = Scores.of(decision, names)
     label = f"{scores.finding}."
     if scores:
-        label += f" {scores.chosen.worker}: {scores.made}."
+        label += f" On {scores.chosen.worker}, {scores.made}."
     header = ("worker", "cached blocks", "prompt", "queued prefill", "credit", "decode", "requests", "cost")
     rows = [
-        (s.worker, s.cached, *(round(part, 4) for part in (s.prompt, s.queued, s.credit, s.decode, s.weight, s.cost)))
+        (s.worker, s.cached, *map(blocks_text, (s.prompt, s.queued, s.credit, s.decode, s.weight, s.cost)))
         for s in scores
     ]
-    return Picture(_figure(draw_score_card(scores)), label, Table(header, rows))
+    kept = [n for n in range(len(header)) if n not in (3, 6) or any(row[n] != "0" for row in rows)]  # most have neither
+    table = Table([header[n] for n in kept], [[row[n] for n in kept] for row in rows])
+    return Picture(_figure(draw_score_card(scores)), label, table)
 
 
 def prefix_tree_picture(

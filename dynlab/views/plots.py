@@ -151,7 +151,7 @@ def step_area(
 def short_names(workers: Sequence[str]) -> list[str]:
     """Return what tells workers apart on an axis: their numbers, or every few of them when there are many."""
     step = 1 if len(workers) <= MANY else 8
-    return [name.rpartition("-")[2] if n % step == 0 else "" for n, name in enumerate(workers)]
+    return [name.replace(" ", "-").rpartition("-")[2] if n % step == 0 else "" for n, name in enumerate(workers)]
 
 
 def plot_routing(

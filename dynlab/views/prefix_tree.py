@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dynlab.kv.blocks import BLOCK_SIZE, block_hashes, sequence_hashes, tokenize
 from dynlab.kv.indexer import KvIndexer
+from dynlab.views.html import counted
 from dynlab.views.plots import caption, new_axes
 from dynlab.views.style import INK, MUTED, PAPER, TIER, WASTED, headline
 
@@ -40,7 +41,7 @@ def prompt_blocks(prompt: str, block_size: int) -> Blocks:
 
 def worker_names(indexer: KvIndexer, workers: Mapping[int, str] | None) -> dict[int, str]:
     """Return the workers by id: those that are named, or else those that the index knows."""
-    return dict(sorted(workers.items())) if workers else {each: f"worker-{each}" for each in indexer.workers}
+    return dict(sorted(workers.items())) if workers else {each: f"worker {each}" for each in indexer.workers}
 
 
 @dataclass
@@ -99,15 +100,15 @@ class PrefixTree:
         workers: Mapping[int, str] | None = None,
     ) -> PrefixTree:
         """Cut prompts into blocks and ask the index who holds them."""
-        counted = Counter(prompts)
-        cut = {prompt: prompt_blocks(prompt, block_size) for prompt in counted}
+        asks = Counter(prompts)
+        cut = {prompt: prompt_blocks(prompt, block_size) for prompt in asks}
         popular: Counter[int] = Counter()
-        for prompt, requests in counted.items():
+        for prompt, requests in asks.items():
             popular[cut[prompt][0][0] if cut[prompt] else 0] += requests
         asked = prompt_blocks(query, block_size) if query is not None else []
         ranked = sorted((p for p in cut if cut[p]), key=lambda p: -popular[cut[p][0][0]])[:MAX_BLOCKS]
         while True:
-            root = _grow([(cut[prompt], counted[prompt]) for prompt in ranked], asked, indexer)
+            root = _grow([(cut[prompt], asks[prompt]) for prompt in ranked], asked, indexer)
             if len(ranked) <= 1 or sum(1 for _ in root.walk()) <= MAX_BLOCKS:
                 break
             ranked.pop()
@@ -136,10 +137,10 @@ class PrefixTree:
         word = repr(self.missed.word.lstrip("…")) if self.missed else ""
         if not best:
             return f"Nobody holds the query's first block, {word}: nothing can be reused"
-        who = [self.workers.get(each, f"worker-{each}") for each, n in self.matches.items() if n == best]
+        who = [self.workers.get(each, f"worker {each}") for each, n in self.matches.items() if n == best]
         holder = who[0] if len(who) == 1 else f"{len(who)} workers"
         if best == length:
-            return f"{holder} can reuse all {length} blocks of the query"
+            return f"{holder} can reuse all {length} blocks of the query".replace("worker ", "Worker ")
         rest = length - best - 1
         blocks_after = f"the {rest} blocks after it are" if rest > 1 else "the block after it is"
         lost = f"; {blocks_after} lost too" if rest else ""
@@ -215,7 +216,9 @@ def draw_prefix_tree(tree: PrefixTree, ax: Axes | None = None) -> Axes:
     ax.set_xlim(-0.1, max(deepest, 5) + 0.5)
     ax.set_ylim(rows - 0.4, -0.6)
     runs = any(block.run > 1 for block in blocks)
-    note = f"n = {tree.requests} prompts" + (f", {tree.left_out} different ones not drawn" if tree.left_out else "")
+    note = f"n = {counted(tree.requests, 'prompt')}" + (
+        f", {tree.left_out} different ones not drawn" if tree.left_out else ""
+    )
     note = ("x2: two blocks in a row, alike · " if runs else "") + note
     what = f"block of {tree.block_size} tokens, by its first word (…: by the first that differs)"
     caption(ax, "", what, "", f"{note}\n{_key(tree)}")
@@ -227,7 +230,8 @@ def draw_prefix_tree(tree: PrefixTree, ax: Axes | None = None) -> Axes:
 
 def _key(tree: PrefixTree) -> str:
     names = list(tree.workers.values())
-    several = f"{names[0]} to {names[-1]}, left to right" if len(names) > 1 else "".join(names)
+    span = "and" if len(names) == 2 else "to"
+    several = f"{names[0]} {span} {names[-1]}, left to right" if len(names) > 1 else "".join(names)
     below = ", then the next row" if len(names) > DOTS else ""
     way = "\nthick: the query's way, x: its first miss, dashed: nobody holds it" if tree.query else ""
     return f"dots: {several}{below}; filled: holds the block{way}"

@@ -16,7 +16,7 @@ __all__ = ("Recent",)
 
 @dataclass
 class Recent:
-    """How requests ended, who took and failed them, who called whom, and by which rule at last.
+    """How requests ended, who took and failed them, who called whom, and by which rule at last, "" without a choice.
 
     `cached` of `blocks` prompt blocks were in the cache of the worker that the KV router chose.
     """

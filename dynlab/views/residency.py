@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from dynlab.kv.blocks import BLOCK_SIZE
 from dynlab.kv.indexer import KvIndexer
 from dynlab.trace_log import TraceLog
+from dynlab.views.html import counted
 from dynlab.views.plots import MANY, Picks, caption, new_axes, short_names
 from dynlab.views.prefix_tree import prompt_blocks, worker_names
 from dynlab.views.style import INK, MUTED, PAPER, SHARES, TIER, headline
@@ -24,8 +25,8 @@ Prompts: TypeAlias = "Iterable[str] | Mapping[str, Iterable[str]]"
 """The prompts of a run, one entry a request, or those of each family by its name."""
 
 MAX_FAMILIES = 24
-LETTERS = 20
-"""Of a family's name, so many characters are written."""
+LETTERS, NAMES = 20, 52
+"""Characters that are written of a family's name, and of all workers' names; of longer ones, the numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +70,8 @@ class Residency:
             workers = {each: name for hop in picks.hops for each, name in hop.roster}
         named = worker_names(indexer, workers)
         families = [
-            _family(name, counted, indexer, block_size, list(named))
-            for name, counted in _grouped(prompts, block_size, family)
+            _family(name, asks, indexer, block_size, list(named))
+            for name, asks in _grouped(prompts, block_size, family)
         ]
         per_worker = [picks.counts.get(name, 0) for name in named.values()] if picks is not None else None
         return cls(families, list(named.values()), per_worker, block_size, None if picks is None else picks.seed)
@@ -175,16 +176,20 @@ def draw_residency(residency: Residency, ax: Axes | None = None) -> Axes:
     ax.set_xlim(-0.6, right + wide * 1.25)
     ax.set_ylim(below + (2.1 if residency.per_worker is not None else 0.1), -0.6)
     requests = sum(each.requests for each in residency.families)
-    note = f"numbers: % of the family's blocks in the worker's cache\nbars: requests · n = {requests} prompts"
+    note = (
+        f"numbers: % of the family's blocks in the worker's cache\nbars: requests · n = {counted(requests, 'prompt')}"
+    )
     note += "" if residency.seed is None else f" · seed = {residency.seed}"
     if left := len(residency.families) - len(shown):
         note += f" · {left} less used families are not drawn"
-    noun = workers[0].rpartition("-")[0] if workers else ""
-    caption(ax, "", f"columns: {noun or 'worker'} number", "prefix family, the most used first", note)
-    headline(ax, residency.finding, 54)
+    whole = max(map(len, workers), default=0) * len(workers) <= NAMES
+    if not whole:
+        note = f"columns: {workers[0].replace(' ', '-').rpartition('-')[0] or 'worker'} number\n{note}"
+    caption(ax, "", note, "prefix family, the most used first", "")
+    headline(ax, residency.finding, 60)
     names = [each.name if len(each.name) <= LETTERS else f"{each.name[: LETTERS - 1]}…" for each in shown]
     ax.set_yticks(range(len(shown)), names)
-    ax.set_xticks(range(len(workers)), short_names(workers))
+    ax.set_xticks(range(len(workers)), workers if whole else short_names(workers))
     ax.tick_params(length=0, labeltop=True, labelbottom=False)
     ax.spines[["left", "bottom"]].set_visible(False)
     return ax

@@ -7,7 +7,7 @@ no red, no green or no blue. Shape says the same as colour. Workers have no colo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from textwrap import fill
+from textwrap import fill, wrap
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
@@ -78,5 +78,7 @@ def mode_style(mode: str) -> ModeStyle:
 
 
 def headline(ax: Axes, finding: str, width: int, pad: float = 6) -> None:
-    """Write the finding above a drawing, at most `width` characters a line and `pad` points away."""
-    ax.set_title(fill(finding, width), loc="left", fontsize=11, color=INK, fontweight="bold", pad=pad)
+    """Write the finding above a drawing, in even lines of at most `width` characters, and `pad` points away."""
+    lines = len(wrap(finding, width))
+    even = next((n for n in range(len(finding) // max(1, lines) + 1, width) if len(wrap(finding, n)) == lines), width)
+    ax.set_title(fill(finding, even), loc="left", fontsize=11, color=INK, fontweight="bold", pad=pad)

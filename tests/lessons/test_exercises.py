@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -52,7 +53,7 @@ def test_an_exercise_is_complete(exercise: Exercise) -> None:
 def test_the_numbers_say_the_notebook() -> None:
     """The key of each exercise is its number, and numbers go up from 1 in each notebook."""
     assert list(EXERCISES) == [exercise.number for exercise in ALL]
-    assert ["00.1", "01.1", "02.1", "02.2", "03.1", "03.2", "07.1", "07.2"] == list(EXERCISES)
+    assert ["00.1", "01.1", "02.1", "02.2", "03.1", "03.2", "05.1", "06.1", "07.1", "07.2"] == list(EXERCISES)
 
 
 # ---------------------------------------------------------------------------- 01.1: the graph
@@ -176,7 +177,7 @@ def test_07_takes_a_fraction_in_any_form(source: str) -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [True, float("nan"), float("inf"), "4/0", "a/b", "", "1e99999999", (4, 3), [1.5], 1j, 10**5000],
+    [True, float("nan"), float("inf"), "4/0", "a/b", "", "1 1/3", "1e99999999", (4, 3), [1.5], 1j, 10**5000],
     ids=lambda answer: type(answer).__name__,
 )
 def test_07_takes_nothing_else(answer: Any) -> None:
@@ -204,6 +205,28 @@ def test_07_the_table_is_what_the_router_was_told() -> None:
     assert [28, 20, 21] == [term.cost for term in terms]
 
 
+@pytest.mark.parametrize("scale", ["0.4", "2/5", "' 6 / 5'"])
+def test_07_what_the_reader_is_told_to_run_runs(scale: str) -> None:
+    """An answer below 4/3 comes back as a cell that draws it."""
+    told = EXERCISES["07.1"].verdict(eval(scale)).message
+    (drawn,) = re.findall(r"`score_card_picture\((.+)\)`", told)
+
+    assert 2 == eval(drawn, {"three_workers": three_workers}).worker_id
+
+
+@pytest.mark.parametrize("scale", ["21 / 20", "11 / 10", "'1.1'"])
+def test_07_the_ratio_of_the_costs_is_no_scale(scale: str) -> None:
+    """Neither that of the table's costs, nor that of the picture's."""
+    assert "ratio of the costs" == EXERCISES["07.1"].verdict(eval(scale)).mistake
+
+
+def test_07_a_scale_below_zero_is_none() -> None:
+    """The router refuses it; nobody is told to try."""
+    verdict = EXERCISES["07.1"].verdict(-1)
+
+    assert ("mistake", False) == (verdict.state, "score_card_picture" in verdict.message)
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_07_knows_the_right_overlap(case: Any) -> None:
     """As an index counts it that holds the same blocks; the right count is no foreseen mistake."""
@@ -219,6 +242,10 @@ from itertools import takewhile
 def overlap(blocks, cache):
     return len(list(takewhile(set(cache).__contains__, blocks)))
 """
+_CUMPROD = """\
+def overlap(blocks, cache):
+    return cumprod([block in cache for block in blocks], dtype=int).sum()
+"""
 
 
 @pytest.mark.parametrize(
@@ -230,9 +257,21 @@ def overlap(blocks, cache):
         ("def overlap(blocks, cache):\n    return all(b in cache for b in blocks)\n", "wrong type"),
         ("def overlap(blocks, cache):\n    if blocks[5] in cache:\n        return 3\n", "mistake"),
         (_TAKE_WHILE, "correct"),
+        ("from numpy import cumprod\n\n" + _CUMPROD, "correct"),
+        ("def overlap(blocks, cache):\n    return sum(b == c for b, c in zip(blocks, cache))\n", "mistake"),
         ("def overlap(blocks, cache):\n    blocks.clear()\n    return len(blocks)\n", "mistake"),
     ],
-    ids=["nothing", "a constant", "a list", "a bool", "raises", "another way", "empties what it is given"],
+    ids=[
+        "nothing",
+        "a constant",
+        "a list",
+        "a bool",
+        "raises",
+        "another way",
+        "a number of NumPy's",
+        "places, to the end",
+        "empties what it is given",
+    ],
 )
 def test_07_judges_what_was_not_foreseen(source: str, state: str) -> None:
     """No constant passes, and any way of writing it does."""

@@ -358,7 +358,7 @@ def test_explain_says_why_this_worker() -> None:
         explanation = deployment.explain("r-1")
 
         assert ["random", "round-robin"] == [decision.mode for decision in explanation.decisions]
-        assert "turn 0 among 2 instances in the order of their ids: number 1" in repr(explanation)
+        assert "turn 1, counted round and round over 2 instances by their ids, falls on number 1" in repr(explanation)
         assert repr(deployment.explain()) == repr(deployment.explain("r-2"))
         with pytest.raises(TraceNotFoundError, match="Did you mean 'r-2'"):
             deployment.explain("r-22")

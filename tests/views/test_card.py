@@ -98,15 +98,18 @@ def card(*rows: CardRow, **changes: Any) -> Page:
     return Page(html(*rows, **changes))
 
 
-def traced(*workers: str, outcome: str = "ok", traces: Traces | None = None, mode: str = "random") -> Traces:
-    """Requests from the Frontend to one worker each."""
+def traced(
+    *workers: str, outcome: str = "ok", traces: Traces | None = None, mode: str = "random", among: int = 2
+) -> Traces:
+    """Requests from the Frontend to one worker each, `among` so many that could be chosen."""
     traces = traces if traces is not None else Traces()
     for worker in workers:
         trace = traces.begin(f"r-{len(traces)}")
         front = trace.hop(None, "Frontend", "fegenerate")
         hop = trace.hop(front, "Worker", "generate")
         front.worker, hop.worker, hop.instance_id = "Frontend-0", worker, 7001
-        hop.decision = RoutingDecision(mode, 7001, (Candidate(7001, worker, 0),))
+        others = (Candidate(7001 + n, f"Other-{n}", 0) for n in range(1, among))
+        hop.decision = RoutingDecision(mode, 7001, (Candidate(7001, worker, 0), *others))
         for each in (front, hop):
             each.ended(outcome)
     return traces
@@ -226,6 +229,18 @@ def test_an_arrow_has_the_rule_of_the_last_pick() -> None:
 
     assert "last by random" in card(row(0), traces=traces).text
     assert "last by mine()" in card(row(0), traces=traced("Worker-0", mode="mine")).text
+
+
+@pytest.mark.parametrize("mode", ["random", "mine"])
+def test_an_arrow_to_the_only_one_has_no_rule(mode: str) -> None:
+    """Nobody chose: neither the deployment's mode stands there, nor that of the last pick."""
+    traces = traced("Worker-0", mode=mode, among=1)
+
+    drawing = card(row(0), traces=traces, router_mode="kv").text.partition("client")[2]
+
+    assert mode not in drawing
+    assert "kv" not in drawing
+    assert "last by" not in card(row(0), row(1), traces=traces).text  # a second one came, and was not asked yet
 
 
 def test_a_box_has_a_mark_an_instance_or_their_numbers() -> None:

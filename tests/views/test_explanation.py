@@ -79,11 +79,11 @@ def rows_of(html: str) -> list[str]:
     [
         (
             decision("round-robin", turn=5),
-            "Worker-1 (id 7002): turn 5 among 4 instances in the order of their ids: number 2.",
+            "Worker-1 (id 7002): turn 6, counted round and round over 4 instances by their ids, falls on number 2.",
         ),
         (
             decision("round-robin", chosen=2, skipped=0, turn=4),
-            "Worker-2 (id 7003): turn 4 among 3 instances in the order of their ids: number 2.",
+            "Worker-2 (id 7003): turn 5, counted round and round over 3 instances by their ids, falls on number 2.",
         ),
         (decision("random"), "Worker-1 (id 7002): drawn from 4 instances, all equally likely."),
         (decision("random", skipped=3), "Worker-1 (id 7002): drawn from 3 instances, all equally likely."),
@@ -103,7 +103,8 @@ def rows_of(html: str) -> list[str]:
             "Worker-1 (id 7002): 0 active is the fewest of 2 instances.",
         ),
         (decision("direct"), "Worker-1 (id 7002): the caller named it."),
-        (decision("random", chosen=0, loads=(2,)), "Worker-0 (id 7001): the only one that could be chosen."),
+        (decision("random", chosen=0, loads=(2,)), "Worker-0 (id 7001): it was the only one that could be chosen."),
+        (decision("direct", chosen=0, loads=(2,)), "Worker-0 (id 7001): the caller named it."),
         (decision("my_pick"), "Worker-1 (id 7002): the function my_pick() returned it."),
         (decision("<lambda>"), "Worker-1 (id 7002): the function <lambda>() returned it."),
         (decision("random", function=True), "Worker-1 (id 7002): the function random() returned it."),
@@ -160,7 +161,7 @@ def test_as_text_it_lists_every_candidate() -> None:
         "Request 'r-1' -> Worker-1: ok after 10.0 ms",
         "  Frontend-0 9.50 ms -> Worker-1 0.50 ms",
         "1. Worker.begenerate by round-robin: ok",
-        "   Worker-1 (id 7002): turn 1 among 3 instances in the order of their ids: number 2.",
+        "   Worker-1 (id 7002): turn 2, counted round and round over 3 instances by their ids, falls on number 2.",
         "      7001  Worker-0   3 active",
         "   -> 7002  Worker-1   1 active  chosen",
         "      7003  Worker-2  10 active",
@@ -172,9 +173,31 @@ def test_without_a_choice_there_is_no_list() -> None:
     """One candidate is no question."""
     explanation = Explanation.of(trace(decision("random", chosen=0, loads=(2,))))
 
-    assert "   Worker-0 (id 7001): the only one that could be chosen." == repr(explanation).splitlines()[-1]
+    assert "   Worker-0 (id 7001): it was the only one that could be chosen." == repr(explanation).splitlines()[-1]
     assert "<table" not in explanation._repr_html_()
-    assert "because random: the only one that could be chosen." in text_of(explanation._repr_html_())
+
+
+@pytest.mark.parametrize("mode", ["random", "round-robin", "kv", "mine"])
+@pytest.mark.parametrize("skipped", [False, True])
+def test_where_only_one_could_be_chosen_no_rule_is_named(mode: str, skipped: bool) -> None:
+    """A tier of one instance, or of two of which one has failed: nothing was drawn, and no turn was counted."""
+    made = decision(mode, chosen=0, skipped=1 if skipped else None, loads=(2, 1) if skipped else (2,), turn=0)
+    explanation = Explanation.of(trace(made))
+
+    assert "1. Worker.begenerate: ok" in repr(explanation)
+    assert "ok · 10.0 ms because it was the only one that could be chosen." in text_of(explanation._repr_html_())
+    assert "Pick 1 of 1 : Worker.begenerate" in text_of(explanation._repr_html_())
+    for shown in (repr(explanation), explanation._repr_html_()):
+        assert not re.search(rf"{mode}|\bturn\b", shown)
+
+
+def test_a_turn_and_its_place_are_both_counted_from_one() -> None:
+    """Though the trace keeps Dynamo's turn, which counts from 0: turns 1 to 5 over 4 are numbers 1, 2, 3, 4, 1."""
+    picks = [decision("round-robin", chosen=turn % 4, turn=turn) for turn in range(5)]
+
+    numbers = [re.findall(r"turn (\d).* over 4 instances .* number (\d)", reason(made)) for made in picks]
+
+    assert [[(str(turn), str(place))] for turn, place in zip(range(1, 6), [1, 2, 3, 4, 1], strict=True)] == numbers
 
 
 def test_picks_stand_in_the_order_of_the_way() -> None:
@@ -268,7 +291,7 @@ def test_tries_stand_in_their_order_with_what_failed() -> None:
     assert "Worker-1 , try 2 of 2 0.50 ms" in text
     assert (
         "Pick 1 of 2 : Worker.begenerate by round-robin, try 1 of 2 · ✕ WorkerUnavailableError"
-        " · Worker-0 (id 7001): turn 0"
+        " · Worker-0 (id 7001): turn 1,"
     ) in text
     assert "Pick 2 of 2 : Worker.begenerate by round-robin, try 2 of 2 candidate" in text
     assert "Worker-0 0.50 ms (WorkerUnavailableError), then Worker-1" in html
@@ -311,7 +334,7 @@ def test_of_many_candidates_the_chosen_one_is_always_shown(chosen: int) -> None:
 def test_names_are_text_and_nothing_else() -> None:
     """A function, a worker, an error and a request may be called anything; it cannot become markup."""
     evil = '<script>alert(1)</script>"&'
-    candidates = (Candidate(7001, evil, 1), Candidate(7002, evil, 2, False))
+    candidates = (Candidate(7001, evil, 1), Candidate(7002, evil, 2), Candidate(7003, evil, 2, False))
     found = trace(RoutingDecision(evil, 7001, candidates), outcomes=(evil,))
     found.request_id = evil
     found.hops[0].worker = found.hops[0].endpoint = found.hops[1].service = found.hops[1].outcome = evil

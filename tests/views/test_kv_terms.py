@@ -91,6 +91,7 @@ def test_a_decision_of_the_router_needs_no_trace() -> None:
 
     scores = Scores.of(router.decide(tokens, [5, 7]))
 
+    assert scores.finding.startswith("Worker 7 wins with 6.25; nobody has more")
     assert "cost 6.25 is the lowest of 2 workers: 4 of the prompt's 5 blocks are cached, 1.25 to prefill, 5 to" in (
         scores.why
     )

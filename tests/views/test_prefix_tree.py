@@ -85,6 +85,14 @@ def test_a_dot_a_worker_filled_where_it_holds_the_block() -> None:
     assert "n = 2 prompts" in ax.get_xlabel()
 
 
+def test_one_prompt_is_one_and_two_workers_are_two() -> None:
+    """As a reader says it; workers that nobody named have their numbers."""
+    ax = plot_prefix_tree([CAT], stored((1, CAT), (2, CAT)), SIZE)
+
+    assert "\nn = 1 prompt\ndots: worker 1 and worker 2, left to right; filled" in ax.get_xlabel()
+    assert "Worker 1 can reuse all 3 blocks of the query" == PrefixTree.of([], stored((1, CAT)), SIZE, CAT).finding
+
+
 def test_the_way_of_the_query_is_thick_up_to_the_miss_and_beyond_it_dashed() -> None:
     """One x, at the first box that nobody holds."""
     ax = plot_prefix_tree([CAT], stored((7001, CAT)), SIZE, "you are a hen , so", NAMES)

@@ -80,7 +80,26 @@ def test_traces_count_the_requests_of_each_worker(picked: Callable[..., Traces])
     assert ["family", "requests", "blocks", "DummyWorker-0", "DummyWorker-1", "DummyWorker-2"] == picture.table.header
     assert ["2", "0", "1"] == [text.get_text() for text in picture.axes.texts][-3:]
     assert "seed = 7" in picture.axes.get_xlabel()
-    assert "columns: DummyWorker number" in picture.axes.get_xlabel()
+
+
+@pytest.mark.parametrize(
+    ("workers", "first", "columns"), [(3, "DummyWorker-0", False), (4, "DummyWorker-0", False), (5, "0", True)]
+)
+def test_few_workers_have_their_names_and_many_their_numbers(
+    workers: int, first: str, columns: bool, picked: Callable[..., Traces]
+) -> None:
+    """A number over numbers is hard to read; where the names find no room, a line says what the numbers are."""
+    families = {"a name of twenty too": CATS, "tea": TEAS}
+    ax = plot_residency(families, stored((0, CATS[0])), SIZE, traces=picked("kv", [0], workers=workers))
+
+    assert first == ax.get_xticklabels()[0].get_text()
+    assert columns is ("columns: DummyWorker number" in ax.get_xlabel())
+    assert [] == flaws(ax)
+
+
+def test_workers_without_names_are_numbered() -> None:
+    """Those that the index knows, and that nobody named."""
+    assert ["worker 7001"] == Residency.of(CATS, stored((0, CATS[0])), SIZE).workers
 
 
 @pytest.mark.parametrize("workers", [3, 8, 16])

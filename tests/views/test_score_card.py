@@ -76,10 +76,20 @@ def test_the_picture_says_it_in_words() -> None:
     picture = score_card_picture(DOCUMENTED)
 
     assert picture.label.endswith(
-        "(8 of 10 blocks). DummyWorker-1: 5 of the prompt's 10 blocks are cached, 5 to prefill, 5 to decode with."
+        "(8 of 10 blocks). On DummyWorker-1, 5 of the prompt's 10 blocks are cached, 5 to prefill, 5 to decode with."
     )
-    assert ["DummyWorker-2", 8, 10, 0, 8, 9, 0, 11] == picture.table.rows[2]
+    assert ["worker", "cached blocks", "prompt", "credit", "decode", "cost"] == picture.table.header
+    assert ["DummyWorker-2", 8, "10", "8", "9", "11"] == picture.table.rows[2]
     assert picture.svg() == score_card_picture(DOCUMENTED).svg()
+
+
+def test_the_numbers_have_a_column_for_what_only_some_routers_count() -> None:
+    """What is queued, and weights for requests."""
+    made = kv_decision([2, 5, 8], [10, 5, 9], prefill=[32, 0, 40], requests=[0, 1, 5], weight=2)
+    table = score_card_picture(made).table
+
+    assert ["prompt", "queued prefill", "credit", "decode", "requests", "cost"] == table.header[2:]
+    assert ["10", "2.5", "8", "9", "10", "23.5"] == table.rows[2][2:]
 
 
 def test_a_request_draws_its_last_pick_by_cost(one_request: Trace) -> None:

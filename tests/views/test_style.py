@@ -134,3 +134,20 @@ def test_shape_says_the_same_as_colour() -> None:
 def test_a_function_of_ones_own_has_its_look() -> None:
     """A name that is no mode of Dynamo gets the common look of own functions."""
     assert OWN_MODE == mode_style("my_pick")
+
+
+@pytest.mark.parametrize(
+    ("finding", "lines"),
+    [
+        ("", [""]),
+        ("short", ["short"]),
+        ("one two three four", ["one two", "three four"]),
+        ("No block is in more than one", ["No block", "is in more", "than one"]),
+    ],
+)
+def test_a_headline_has_even_lines(finding: str, lines: list[str]) -> None:
+    """As few as fit; the last one is no single word where the others can share."""
+    ax = new_axes(4, 2)
+    headline(ax, finding, 12)
+
+    assert lines == ax.get_title(loc="left").split("\n")

@@ -17,7 +17,7 @@ _LEFT = {worker: BLOCKS - cached for worker, (cached, _) in WORKERS.items()}
 _BUSY = {worker: running for worker, (_, running) in WORKERS.items()}
 _COST = {worker: _LEFT[worker] + _BUSY[worker] for worker in WORKERS}
 SCALE = Fraction(_BUSY[3] - _BUSY[2], _LEFT[2] - _LEFT[3])  # 5 s + 5 = 2 s + 9
-_NUMBER = re.compile(r"\d{1,9}(\.\d{1,18})?(/\d{1,9})?")
+_NUMBER = re.compile(r"\s*(\d{1,9}(?:\.\d{1,18})?)\s*(?:/\s*(\d{1,9})\s*)?")
 
 
 def judge_scale(answer: Any) -> str:  # noqa: RET503 - `wrong` never returns
@@ -34,19 +34,21 @@ def judge_scale(answer: Any) -> str:  # noqa: RET503 - `wrong` never returns
         wrong("upside down", got=text)
     if got == Fraction(BLOCKS, WORKERS[3][0]):
         wrong("credit instead of scale", got=text)
-    if abs(got - Fraction(_COST[3], _COST[2])) <= Fraction(1, 10**9):
+    if any(abs(got - Fraction(_COST[3] + own, _COST[2] + own)) <= Fraction(1, 10**9) for own in (0, BLOCKS)):
         wrong("ratio of the costs", got=text)
     if got == _BUSY[3] - _BUSY[2]:
         wrong("not divided", got=text)
+    if got < 0:
+        raise Finding("mistake", "Blocks left to prefill cannot make a worker cheaper: the scale is 0 or more.")
     wrong("still worker 2" if got < SCALE else "not the first", got=text)
 
 
 def _fraction(answer: Any) -> Fraction:
     """Read a number of any kind."""
-    if isinstance(answer, str) and _NUMBER.fullmatch(text := answer.replace(" ", "")):
-        above, _, below = text.partition("/")
-        if not below or int(below):
-            return Fraction(above) / (int(below) if below else 1)
+    if isinstance(answer, str) and (found := _NUMBER.fullmatch(answer)):
+        above, below = found[1], int(found[2] or 1)
+        if below:
+            return Fraction(above) / below
     elif isinstance(answer, Fraction) or (is_number(answer) and abs(answer) < inf):
         return Fraction(answer)
     raise Finding("wrong type", f"Give one number, such as `Fraction(7, 5)` or '7/5'; this is {shown(answer)}.")
@@ -63,13 +65,20 @@ class Case(NamedTuple):
 
 
 CASES = (
-    # In this order of the cache, only the first block stands at the place where the prompt has it.
+    # In this order of the cache, only the first three stand at the place where the prompt has them.
     Case(
         "with a gap in the middle",
-        (11, 22, 33, 44, 55, 66),
-        (11, 33, 22, 66, 55),
-        3,
-        {5: "counts all in common", 2: "stops too early", 4: "counts the miss", 1: "compares places"},
+        (11, 22, 33, 44, 55, 66, 77, 88),
+        (11, 22, 33, 55, 44, 77, 88),
+        5,
+        {
+            7: "counts all in common",
+            4: "stops too early",
+            6: "counts the miss",
+            3: "compares places",
+            2: "begins again",
+            1: "returns at once",
+        },
     ),
     Case(
         "shorter than the cache",
@@ -100,13 +109,13 @@ def judge_overlap(answer: Any) -> str:
             if case.right == len(case.blocks):
                 wrong("nothing returned at the end", given=given)
             raise Finding("mistake", f"`overlap({given})` returns None. Is a `return` missing?")
-        if type(got) is not int:
-            raise Finding("wrong type", f"`overlap({given})` returns {shown(got)}. A count is asked for.")
+        if isinstance(got, bool) or not hasattr(got, "__index__"):
+            raise Finding("wrong type", f"`overlap({given})` returns {shown(got)}. Return how many, a whole number.")
         if got != case.right:
             if got in case.foreseen:
                 wrong(case.foreseen[got], given=given, got=got, right=case.right)
-            raise Finding("mistake", f"`overlap({given})` returns {got}. How many leading blocks are in the cache?")
-    return "3 of 6 before a gap, 3 of 3 in a longer cache, and 0 where the first block, the cache or the prompt is not."
+            raise Finding("mistake", f"`overlap({given})` returns {got}; {case.right} leading blocks are in the cache.")
+    return "5 of 8 before a gap, 3 of 3 in a longer cache, and 0 where the first block, the cache or the prompt is not."
 
 
 _OVERLAP = """\
@@ -154,10 +163,12 @@ EXERCISES = (
                 "scale = 4",
             ),
             "still worker 2": Mistake(
-                "With {got} worker 2 is still cheaper. Look at `three_workers(...)` with your number.", "scale = 1.2"
+                "With {got} worker 2 is still cheaper. Prefill must count for more; "
+                "`score_card_picture(three_workers({got}))` draws it.",
+                "scale = 1.2",
             ),
             "not the first": Mistake(
-                "With {got} worker 3 wins, but it does with a smaller scale, too. Look for where the two tie.",
+                "With {got} worker 3 wins, but so it does with a somewhat smaller scale. Look for where the two tie.",
                 "scale = 1.5",
             ),
         },
@@ -193,6 +204,17 @@ EXERCISES = (
                 "`overlap({given})` returns {got}: you compare place by place. A cache is in no order; use `in`.",
                 "def overlap(blocks, cache):\n    held = 0\n    for block, other in zip(blocks, cache):\n"
                 "        if block != other:\n            break\n        held += 1\n    return held\n",
+            ),
+            "begins again": Mistake(
+                "`overlap({given})` returns {got}: you count anew after the first miss. "
+                "What comes after it is of no use.",
+                "def overlap(blocks, cache):\n    held = 0\n    for block in blocks:\n"
+                "        held = held + 1 if block in cache else 0\n    return held\n",
+            ),
+            "returns at once": Mistake(
+                "`overlap({given})` returns {got}: a `return` inside the loop ends it at its first block.",
+                "def overlap(blocks, cache):\n    held = 0\n    for block in blocks:\n        if block in cache:\n"
+                "            held += 1\n        return held\n    return held\n",
             ),
             "counts the cache": Mistake(
                 "`overlap({given})` returns {got}: you count blocks of the cache. It may hold other prompts' blocks.",

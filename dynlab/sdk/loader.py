@@ -1,4 +1,4 @@
-"""Finds the graph that a command line names: `module:Class`, from the current folder."""
+"""Finds the graph that `module:Class` names (Dynamo 0.2 and 0.3: `dynamo.sdk.lib.loader`)."""
 
 from __future__ import annotations
 
@@ -56,6 +56,11 @@ def _import(name: str) -> ModuleType:
     except DynlabError:
         raise
     except ModuleNotFoundError as error:
+        if f"{error.name}.".startswith("dynamo.sdk."):
+            raise GraphError(
+                f"{name} imports {error.name!r}, the SDK that Dynamo had until 0.4.0. dynlab can stand in for it: "
+                "dynlab serve --dynamo-sdk, or dynlab.sdk.legacy.install() before the import."
+            ) from None
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise GraphError(f"{name} imports {error.name!r}, which is not installed.") from None
         near = did_you_mean(name, [file.stem for file in Path(folder).glob("*.py")])
