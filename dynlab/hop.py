@@ -36,13 +36,13 @@ class Hop:
     """
 
     __slots__ = (
-        "_first_item_ns",
-        "_later_ns",
         "_pick",
         "ended_ns",
         "endpoint",
+        "first_item_ns",
         "instance_id",
         "items",
+        "later_ns",
         "outcome",
         "parent",
         "routed_ns",
@@ -64,8 +64,8 @@ class Hop:
         self.ended_ns = 0
         self.items = 0
         self.outcome = "running"  # then: ok, stopped, or the name of the error
-        self._first_item_ns = 0
-        self._later_ns: array[int] | None = None
+        self.first_item_ns = 0
+        self.later_ns: array[int] | None = None  # of the items after the first
         self._pick = _NO_PICK
 
     def picked(
@@ -90,11 +90,11 @@ class Hop:
         """Note that an item passed here."""
         items = self.items = self.items + 1
         if items == 1:
-            self._first_item_ns = now_ns()
+            self.first_item_ns = now_ns()
         elif items <= MAX_ITEMS:
-            if self._later_ns is None:
-                self._later_ns = array("q")
-            self._later_ns.append(now_ns())
+            if self.later_ns is None:
+                self.later_ns = array("q")
+            self.later_ns.append(now_ns())
 
     def ended(self, outcome: str) -> None:
         self.outcome, self.ended_ns = outcome, now_ns()
@@ -102,13 +102,13 @@ class Hop:
     @property
     def item_ns(self) -> Sequence[int]:
         """When each item passed here."""
-        later = self._later_ns
-        return () if not self._first_item_ns else (self._first_item_ns, *(later if later is not None else ()))
+        later = self.later_ns
+        return () if not self.first_item_ns else (self.first_item_ns, *(later if later is not None else ()))
 
     @item_ns.setter
     def item_ns(self, times: Sequence[int]) -> None:
-        self._first_item_ns = times[0] if times else 0
-        self._later_ns = array("q", times[1:]) if len(times) > 1 else None
+        self.first_item_ns = times[0] if times else 0
+        self.later_ns = array("q", times[1:]) if len(times) > 1 else None
 
     @property
     def mode(self) -> str | None:
@@ -154,7 +154,7 @@ class Hop:
 
     def pack(self, parent: int | None) -> PackedHop:
         """Return all that there is to know; `parent` is the place of the parent among the request's hops."""
-        later = None if self._later_ns is None else self._later_ns.tobytes()
+        later = None if self.later_ns is None else self.later_ns.tobytes()
         mode, roster, loads, inhibited, detail = self._pick
         # No dict and no list: only tuples are let go of by the collector.
         flat = tuple(chain.from_iterable(detail.items())) if detail else ()
@@ -167,7 +167,7 @@ class Hop:
         hop = cls(None if parent is None else hops[parent], "", "")
         for name, value in zip(_FIELDS, values, strict=True):
             setattr(hop, name, value)
-        hop._later_ns = None if later is None else array("q", later)
+        hop.later_ns = None if later is None else array("q", later)
         hop._pick = (mode, roster, loads, inhibited, dict(zip(flat[::2], flat[1::2], strict=True)))
         return hop
 
@@ -184,5 +184,5 @@ class Hop:
         return f"<Hop {self.service}.{self.endpoint} on {self.worker or '?'}: {self.items} items, {self.outcome}>"
 
 
-_FIELDS = tuple(name for name in Hop.__slots__ if name not in ("parent", "_later_ns", "_pick"))
+_FIELDS = tuple(name for name in Hop.__slots__ if name not in ("parent", "later_ns", "_pick"))
 _values = attrgetter(*_FIELDS)

@@ -99,6 +99,8 @@ def _records(source: Path, lines: list[str]) -> tuple[int | None, list[Any]]:
             ) from None
     header = parsed[0] if parsed and isinstance(parsed[0], dict) else {}
     meta = header.get("otherData", header)
+    if "resourceSpans" in header:
+        raise TraceFileError(f"{source} is for Jaeger and the like; dynlab does not read OTLP. Save a .jsonl file too.")
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise TraceFileError(
             f"{source} was not written by dynlab: no {FORMAT!r} in its head. Write one with traces.save()."

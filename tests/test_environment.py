@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 PIP_NAME = {
     "matplotlib-base": "matplotlib",  # without the Qt windows
     "msgpack-python": "msgpack",
+    "prometheus_client": "prometheus-client",
     "python-xxhash": "xxhash",
     "uvicorn-standard": "uvicorn[standard]",
 }

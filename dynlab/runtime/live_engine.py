@@ -103,6 +103,13 @@ class LiveEngine:
         self._keys = itertools.count(1)
         self._timer: asyncio.Task[None] | None = None
         self._wakes_at = math.inf
+        self.blocks_asked = 0
+        self.blocks_found = 0
+
+    @property
+    def total_blocks(self) -> int:
+        """Blocks that it has room for."""
+        return self.args.num_gpu_blocks
 
     @property
     def waiting(self) -> int:
@@ -151,6 +158,9 @@ class LiveEngine:
             if context is not None:
                 context.forget(answer)
             self._hang_up(work.key)
+            if answer.started_at is not None:
+                self.blocks_asked += len(blocks)
+                self.blocks_found += answer.cached_blocks
 
     def _hang_up(self, key: int | str) -> None:
         answer = self._answers.pop(key, None)

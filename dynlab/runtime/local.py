@@ -47,6 +47,7 @@ class LocalPlanes:
     migration_limit: int = 0
     seed: int | None = None
     inhibited_s: float = INHIBITED_S
+    serving: dict[LocalRuntime, None] = field(default_factory=dict, repr=False)  # those that answer, in their order
 
     def runtime(self, worker: str = "reader", device: str = "cpu") -> LocalRuntime:
         """Connect one more instance; see `LocalRuntime`."""
@@ -61,6 +62,7 @@ class LocalRuntime:
         self.worker = worker
         self.device = device
         self.servers: list[EndpointServer] = []
+        self.caches: dict[EndpointId, PublishedCache | LiveEngine] = {}
         self._lease: Lease | None = None
         self._tables: dict[EndpointId, InstanceTable] = {}
         self._kv_pickers: dict[EndpointId, Picker] = {}
@@ -114,6 +116,7 @@ class LocalRuntime:
 
     def _hush(self) -> None:
         """Neither tell nor hear any more."""
+        self.planes.serving.pop(self, None)
         if self._lease is not None:
             self.planes.events.leave(self._lease.lease_id)
         for subscription in self._subscriptions:
@@ -162,6 +165,7 @@ class LocalRuntime:
         server = EndpointServer(endpoint, self.lease.lease_id, self.worker, handler, Mailbox.here())
         # One that is replaced stays as long as it has calls to answer: they must end with this runtime.
         self.servers = [*(s for s in self.servers if s.endpoint != endpoint or s.active), server]
+        self.planes.serving[self] = None
         return self.planes.discovery.register(endpoint, self.lease, self.worker, server, self.device)
 
     def serving(self) -> asyncio.Future[None]:
@@ -234,7 +238,8 @@ class LocalEndpoint:
 
     def kv_cache(self, blocks: int) -> PublishedCache:
         """Give this instance a KV cache of so many blocks that tells the endpoint's KV routers what it holds."""
-        return PublishedCache(self._publisher, blocks, self._block_size)
+        cache = self.runtime.caches[self.endpoint_id] = PublishedCache(self._publisher, blocks, self._block_size)
+        return cache
 
     def engine(self, args: MockEngineArgs, clock: Clock | None = None) -> LiveEngine:
         """Give this instance an engine that tells the endpoint's KV routers what it holds.
@@ -245,7 +250,9 @@ class LocalEndpoint:
             ConfigError: if `args` ask for blocks of another size than that of the KV routers here.
         """
         clock = clock or WallClock(args.speedup_ratio)
-        return LiveEngine(args.with_block_size(self._block_size), clock, self._publisher)
+        engine = LiveEngine(args.with_block_size(self._block_size), clock, self._publisher)
+        self.runtime.caches[self.endpoint_id] = engine
+        return engine
 
     @property
     def _block_size(self) -> int:

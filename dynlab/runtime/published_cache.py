@@ -53,12 +53,25 @@ class PublishedCache:
 
     def __init__(self, publisher: OpenPublisher, capacity: int, block_size: int) -> None:
         self.block_size = block_size
+        self._capacity = capacity
         self._publisher = KvPublisher(publisher)
         self._cache = KvCache(capacity, self._publisher.tell)
         self._nothing = nullcontext(0)
+        self.blocks_asked = 0
+        self.blocks_found = 0
 
     def __len__(self) -> int:
         return len(self._cache)
+
+    @property
+    def total_blocks(self) -> int:
+        """Blocks that it has room for."""
+        return self._capacity
+
+    @property
+    def active_blocks(self) -> int:
+        """Blocks that requests use."""
+        return self._capacity - int(self._cache.free)
 
     def holding(self, prompt: str) -> AbstractContextManager[int]:
         """Keep a prompt's blocks in use while a request is answered; gives how many were there already."""
@@ -68,11 +81,15 @@ class PublishedCache:
     def _holding(self, prompt: str) -> Iterator[int]:
         blocks = block_hashes(tokenize(prompt), self.block_size)
         sequence = sequence_hashes(blocks)
+        self.blocks_asked += len(sequence)
         try:
             cached = self._cache.hold(sequence, blocks)
         except CacheFullError:  # an engine would wait for room; this one answers without keeping the prompt
-            yield self._cache.match(sequence)
+            cached = self._cache.match(sequence)
+            self.blocks_found += cached
+            yield cached
             return
+        self.blocks_found += cached
         try:
             yield cached
         finally:

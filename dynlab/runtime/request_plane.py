@@ -19,6 +19,7 @@ from dynlab.protocols import EndpointId, Envelope, Wire, from_wire, to_wire
 from dynlab.runtime.context import Context, current_context
 from dynlab.runtime.loops import Mailbox
 from dynlab.runtime.reply import WINDOW, Reply
+from dynlab.runtime.tally import Tally
 from dynlab.tracing import RequestTrace
 
 __all__ = ("Call", "EndpointServer", "Handler", "as_handler")
@@ -83,6 +84,7 @@ class EndpointServer:
         self.worker = worker
         self._handler = handler
         self.home = home
+        self.tally = Tally()
         self._thread = f"dynlab-{worker}"
         self._calls: dict[Call, asyncio.Task[None] | None] = {}
         self._dead = False
@@ -154,6 +156,7 @@ class EndpointServer:
         current_context.set(context)
         hop = call.hop
         hop.started(self._thread)
+        self.tally.begun += 1
         error: BaseException | None = None
         try:
             if not context.stopped and not self._dead:
@@ -189,6 +192,7 @@ class EndpointServer:
             # `die` is at work just now, and may not have found this call any more.
             error = StreamIncompleteError(self.endpoint, self.instance_id, hop.items)
         hop.ended("stopped" if context.stopped else type(error).__name__ if error else "ok")
+        self.tally.ended(hop)
         context.stop_generating()  # what the handler left open below ends too
         call.end(error)
 

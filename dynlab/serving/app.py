@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Coroutine, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
@@ -12,20 +12,32 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from dynlab.errors import listed
+from dynlab.runtime.local import LocalPlanes
 from dynlab.serving.http import ApiRoute
+
+if TYPE_CHECKING:
+    from dynlab.serving.metrics import GraphMetrics
 
 __all__ = ("GraphApp",)
 
 
 class GraphApp(FastAPI):
-    """The FastAPI app of a graph: its API routes, `/docs`, `/openapi.json`, and `/healthz`."""
+    """The FastAPI app of a graph: its API routes, `/docs`, `/openapi.json`, `/healthz` and `/metrics`.
 
-    def __init__(self, title: str, description: str, routes: Iterable[ApiRoute]) -> None:
+    `/metrics` tells of the routes, and of who answers in `planes`.
+    """
+
+    def __init__(
+        self, title: str, description: str, routes: Iterable[ApiRoute], planes: LocalPlanes | None = None
+    ) -> None:
         super().__init__(title=title, description=description)
+        self._planes = planes
+        self._metrics: GraphMetrics | None = None
         self.api_routes = {route.path: route for route in routes}
         for route in self.api_routes.values():
             self._document(route)
         self.add_api_route("/healthz", _healthz, methods=["GET"], summary="Is the Frontend alive?")
+        self.add_api_route("/metrics", _metrics, methods=["GET"], include_in_schema=False)
         for status in (404, 405):
             self.add_exception_handler(status, self._nothing_here)
 
@@ -36,6 +48,15 @@ class GraphApp(FastAPI):
             if route is not None:
                 return route(scope, receive, send)
         return super().__call__(scope, receive, send)
+
+    @property
+    def metrics(self) -> GraphMetrics:
+        """What the graph has counted."""
+        if self._metrics is None:
+            from dynlab.serving.metrics import GraphMetrics  # noqa: PLC0415 - only who scrapes waits for its library
+
+            self._metrics = GraphMetrics(self.title, self.api_routes.values(), self._planes)
+        return self._metrics
 
     def close(self) -> None:
         """End all answers under way; runs on the app's loop."""
@@ -98,3 +119,9 @@ async def _call(request: Request) -> Response:
 
 async def _healthz() -> dict[str, str]:
     return {"status": "ok"}
+
+
+async def _metrics(request: Request) -> Response:
+    app: GraphApp = request.app
+    text, content_type = app.metrics.exposition(request.headers.get("accept", ""))
+    return Response(text, headers={"content-type": content_type})

@@ -18,7 +18,9 @@ from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
 from dynlab.errors import DeploymentError, InstancesTimeoutError, NoInstancesError, WorkerUnavailableError
+from dynlab.hop import Hop
 from dynlab.runtime.context import Context, current_context
+from dynlab.runtime.tally import ApiTally
 from dynlab.sdk.endpoint import ApiSpec
 from dynlab.serving.body import Body, BodyError, read_body
 from dynlab.serving.frames import error_frame, event_frame, item_text, raw_chunk
@@ -59,6 +61,7 @@ class ApiRoute:
         self._thread = f"dynlab-{worker}"
         self._traces = traces
         self._numbers = itertools.count(1)
+        self.tally = ApiTally()
         self._active: dict[Context, Receive] = {}
         self._watch = _HangUpWatch(self._active)
         self._closing = False
@@ -67,6 +70,11 @@ class ApiRoute:
     def active(self) -> int:
         """Requests that have come and are not answered yet."""
         return len(self._active)
+
+    @property
+    def underway(self) -> list[Hop]:
+        """What has come of those so far."""
+        return [context.hop for context in list(self._active) if context.hop is not None]
 
     def close(self) -> None:
         """End the answers under way; runs on the route's loop."""
@@ -154,6 +162,7 @@ class ApiRoute:
             await _fail(error, out)
         finally:
             hop.ended(outcome)
+            self.tally.ended(hop)
 
 
 class _Output:

@@ -10,6 +10,7 @@ from typing import Literal, Self
 from dynlab.protocols import RoutingDecision
 from dynlab.trace_files import read_traces, write_chrome, write_jsonl
 from dynlab.trace_log import TraceLog
+from dynlab.trace_otlp import write_otlp
 from dynlab.tracing import RequestTrace
 from dynlab.views.figure import Picture
 
@@ -76,18 +77,27 @@ class Traces(TraceLog[Trace]):
 
         return latency_picture(self, what)
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, format: Literal["jsonl", "chrome", "otlp"] | None = None) -> Path:
         """Write all traces: `.jsonl` to be loaded again, `.json` for Perfetto and chrome://tracing (and to be loaded).
 
+        `format="otlp"` writes OpenTelemetry's JSON, for Jaeger and the like, with any suffix; `load` does not read it.
+
         Raises:
-            ValueError: for any other suffix.
+            ValueError: for any other suffix or format.
         """
-        match Path(path).suffix:
-            case ".jsonl":
+        match format or Path(path).suffix:
+            case ".jsonl" | "jsonl":
                 return write_jsonl(self, path)
-            case ".json":
+            case ".json" | "chrome":
                 return write_chrome(self, path)
-        raise ValueError(f"{path}: traces are saved as .jsonl (JSON Lines) or .json (Chrome trace format).")
+            case "otlp":
+                return write_otlp(self, path)
+        if format:
+            raise ValueError(f"format={format!r} is none; traces are saved as 'jsonl', 'chrome' or 'otlp'.")
+        raise ValueError(
+            f"{path}: traces are saved as .jsonl (JSON Lines) or .json (Chrome trace format); "
+            "for Jaeger, as JSON of OpenTelemetry, say format='otlp'."
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -178,9 +179,16 @@ def tables(sizes: Sizes, trace: Path | None = None) -> list[Table]:
     ]
 
 
+def known_trace() -> Path | None:
+    folder = os.environ.get("DYNLAB_TRACE_DIR")
+    file = Path(folder or "", "mooncake_conversation_trace.jsonl")
+    return file if folder and file.is_file() else None
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--trace", type=Path, metavar="FILE", help="a trace in Mooncake's format, for the KV router")
+    said = "a trace in Mooncake's format, for the KV router (default: that in DYNLAB_TRACE_DIR, if there is one)"
+    parser.add_argument("--trace", type=Path, metavar="FILE", default=known_trace(), help=said)
     add_options(parser)
     given = parser.parse_args(arguments)
     sizes, rounds = (QUICK, 1) if given.quick else (Sizes(), given.rounds)

@@ -39,6 +39,16 @@ def test_saved_traces_load_as_they_were(name: str, picked: Callable[..., Traces]
     assert traces.plot_latency().svg() == again.plot_latency().svg()
 
 
+def test_a_format_goes_before_the_suffix(picked: Callable[..., Traces], tmp_path: Path) -> None:
+    """`format="otlp"` writes for Jaeger into a `.json` file; an unknown one is named."""
+    traces = picked("random", [0, 1, 1])
+
+    assert '{"resourceSpans":' == traces.save(tmp_path / "t.json", format="otlp").read_text()[:17]
+    assert 3 == len(Traces.load(traces.save(tmp_path / "t.txt", format="jsonl")))
+    with pytest.raises(ValueError, match="format='jaeger' is none; traces are saved as 'jsonl', 'chrome' or 'otlp'"):
+        traces.save(tmp_path / "t.json", format="jaeger")  # type: ignore[arg-type]
+
+
 def test_another_suffix_is_refused(tmp_path: Path) -> None:
     """The sentence says which there are."""
     with pytest.raises(ValueError, match=r"saved as .jsonl \(JSON Lines\) or .json \(Chrome trace format\)"):
