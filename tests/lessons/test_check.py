@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -173,7 +174,7 @@ def test_an_endless_loop_is_stopped() -> None:
                 time.monotonic()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(EXERCISES, "02.1", short)
+        patch.setattr(sys.modules["dynlab.lessons.check"], "EXERCISES", {"02.1": short})
         feedback = check("02.1", loops)
 
     assert "mistake" == feedback.state
