@@ -25,6 +25,16 @@ JOIN_S = 5.0
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
+# ---------------------------------------------------------------------------- on several cores
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file in one process, for what they share; notebooks share nothing, and take the longest."""
+    for item in items:
+        if item.path.name != "test_notebooks.py":
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+
+
 # ---------------------------------------------------------------------------- nothing is left behind
 
 
