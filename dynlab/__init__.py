@@ -5,9 +5,10 @@
     deployment = serve(Frontend, workers={"DummyWorker": 4})
     deployment.ask("test prompt str", request_id="r-1")
 
-The rooms, from the top: `hello_world` (the graph), `serving` (a graph that runs), `lessons` (the exercises), `cli`;
-`sdk` (the decorators), `views` (pictures); `runtime` (planes and clients); `routing` (who answers), `tracing`
-(what happened), `config`; `protocols`, `clock`, `errors`.
+The rooms, from the top: `hello_world` (the graph), `lessons` (the exercises), `cli`; `serving` (a graph that runs),
+`simulate` (one in virtual time); `sdk` (the decorators), `views` (pictures); `runtime` (planes and clients, on threads
+or on Dynamo's own engine); `routing` (who answers), `engine` (what takes time), `kv` (what is cached), `tracing` (what
+happened), `config`; `protocols`, `clock`, `errors`.
 """
 
 from dynlab.config import ServiceConfig
