@@ -23,7 +23,7 @@ BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
 
 def test_the_cell_does_what_its_comments_say() -> None:
     """The one cell runs from top to bottom, and `ask` returns the list that is written below it."""
-    (cell,) = [text for language, text in BLOCKS if language == "python"]
+    cell, _ = (text for language, text in BLOCKS if language == "python")
     (written,) = [ast.literal_eval(line[2:]) for line in cell.splitlines() if line.startswith("# [")]
     names: dict[str, Any] = {}
     values = {}
@@ -41,6 +41,14 @@ def test_the_cell_does_what_its_comments_say() -> None:
     assert written == values["deployment.ask('test prompt str', request_id='r-1')"]
     assert "Processor" in repr(values["deployment.explain('r-1')"])
     assert "each got 200" in values["deployment.ask_many(800).traces.plot_routing()"].label
+
+
+def test_the_simulated_runs_are_those_below_the_cell(capsys: pytest.CaptureFixture[str]) -> None:
+    """The second cell prints the lines that are written below it."""
+    (place,) = [n for n, (_, text) in enumerate(BLOCKS) if "import exponential" in text]
+    exec(BLOCKS[place][1], {})
+
+    assert BLOCKS[place + 1][1] == capsys.readouterr().out
 
 
 def test_the_curl_line_gets_the_answer_below_it() -> None:
