@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import re
-import time
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from dynlab.routing.modes import RouterMode
 from tests.notebooks.running import NOTEBOOKS, ROOT, errors, execute, kernel, read
 
 SECONDS = 20.0
-"""What a notebook may take to run, its kernel's start not counted."""
+"""What a notebook may compute when it runs, its kernel's start not counted."""
 CODE_LINES, CODE_COLUMNS, CELLS, WORDS = 12, 100, 18, 500
 WORDS_A_MINUTE = 180
 CODE_CELL_MIN = 0.5
@@ -60,12 +59,11 @@ def test_it_runs_and_runs_again(path: Path) -> None:
     with kernel(notebook) as client:
         cells = [(n, cell) for n, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
         for again in (False, True):
-            begun = time.monotonic()
+            begun = _computed_s(client)
             for n, cell in cells:
                 client.execute_cell(cell, n)
-            took = time.monotonic() - begun
             assert [] == errors(notebook), "second run" if again else "first run"
-            assert took < SECONDS
+            assert _computed_s(client) - begun < SECONDS
             _check_outputs(notebook)
         (left,) = execute(
             client, "import threading\n[t.name for t in threading.enumerate() if t.name.startswith('dynlab-')]"
@@ -84,6 +82,12 @@ def test_each_cell_can_run_twice_in_a_row(path: Path) -> None:
                 client.execute_cell(cell, n)
                 client.execute_cell(cell, n)
         assert [] == errors(notebook)
+
+
+def _computed_s(client: Any) -> float:
+    """Ask the kernel for its processor time: on a clock, a notebook would be late whenever others run beside it."""
+    (said,) = execute(client, "import time\ntime.process_time()")
+    return float(said["data"]["text/plain"])
 
 
 def _check_outputs(notebook: Any) -> None:
