@@ -17,13 +17,11 @@ from dynlab.serving.deployment import Deployment
 from dynlab.serving.legacy import query_keys
 from dynlab.serving.process import Orders
 from dynlab.serving.processes import Processes, environment_for
-from dynlab.serving.server import url_of
+from dynlab.serving.server import FINISH_S, url_of
 
 __all__ = ("describe", "run_processes", "run_threads")
 
 Tell = Callable[[str], object]
-FINISH_S = 30.0
-"""How long a graph that is stopped waits for the requests that each service still has."""
 STOPPING = "Stopping: requests under way are finished first; a second Ctrl-C does not wait for them."
 
 
@@ -51,8 +49,8 @@ def run_processes(
 ) -> None:
     """Run a graph as processes until SIGINT or SIGTERM, or until none is left."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # All are given the same orders but for their names.
-    processes = Processes(graph, orders, tell, environment_for(orders(graph.entry, 0).discovery))
+    first = orders(graph.entry, 0)
+    processes = Processes(graph, orders, tell, environment_for(first.discovery))
     try:
         processes.start(start_timeout)
         stopped = _on_signal()
@@ -60,8 +58,7 @@ def run_processes(
             ids = [p.ready["instance_id"] for p in processes.processes if p.service.name == name and p.ready]
             tell(f"{name}: {count} process{'es' if count != 1 else ''} ({listed(ids)})")
         port = processes.port()
-        host = orders(graph.entry, 0).host
-        _announce(graph.entry, None if port is None else url_of(host, port), tell)
+        _announce(graph.entry, None if port is None else url_of(first.host, port), tell)
         while not stopped.wait(0.2):
             if not any(processes.alive.values()):
                 tell("No process is left.")

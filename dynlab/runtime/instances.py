@@ -19,10 +19,15 @@ from dynlab.runtime.discovery import Discovery
 if TYPE_CHECKING:
     from dynlab.runtime.request_plane import EndpointServer
 
-__all__ = ("INHIBITED_S", "InstanceTable")
+__all__ = ("INHIBITED_S", "InstanceTable", "next_tick")
 
 INHIBITED_S = 5.0
 """How often a failed instance is given another chance (`DYN_RUNTIME_INHIBITED_DURATION_SECS`)."""
+
+
+def next_tick(now: float, since: float = 0.0, every: float = INHIBITED_S) -> float:
+    """Return when those that failed until now are tried again: at the next of the ticks that began at `since`."""
+    return since + (math.floor((now - since) / every) + 1) * every
 
 
 class InstanceTable:
@@ -134,8 +139,8 @@ class InstanceTable:
         """Skip an instance until the next tick of `inhibited_s` since this table began; it is then tried again."""
         if self._inhibited_s > 0:
             with self._lock:
-                ticks = math.floor((self._discovery.clock.now() - self._since) / self._inhibited_s) + 1
-                self._inhibited[instance.instance_id] = self._since + ticks * self._inhibited_s
+                until = next_tick(self._discovery.clock.now(), self._since, self._inhibited_s)
+                self._inhibited[instance.instance_id] = until
 
     def instances(self) -> tuple[Instance, ...]:
         """Return who is listed, sorted by id; failed instances too, as Dynamo's `instance_ids()` does."""

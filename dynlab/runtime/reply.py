@@ -13,7 +13,7 @@ from dynlab.runtime.loops import Mailbox
 if TYPE_CHECKING:
     from dynlab.runtime.request_plane import Call
 
-__all__ = ("WINDOW", "Reply", "ResponseStream", "Sender")
+__all__ = ("WINDOW", "Inbox", "Reply", "ResponseStream", "Sender")
 
 WINDOW = 64
 """Items that may be under way between a worker and its reader."""
@@ -34,30 +34,59 @@ class Sender(Protocol):
         """Send a request that failed with nothing answered once more; False if that will not be."""
 
 
-class Reply:
+class Inbox:
+    """Where the items of a call arrive and wait to be read. Lives on the loop of whoever reads them."""
+
+    __slots__ = ("_call", "_taken", "_waiter", "end", "home", "items")
+
+    def __init__(self, home: Mailbox) -> None:
+        self.home = home
+        self.items: list[Wire] = []  # at most a window: short enough to take from its front
+        self.end: End | None = None
+        self._taken = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._call: Call | None = None
+
+    def attach(self, call: Call) -> None:
+        """Take the answer from this call."""
+        self._call = call
+
+    def deliver(self, call: Call, wire: Wire) -> None:
+        """An item came."""
+        self.items.append(wire)
+        self.wake()
+
+    def finish(self, call: Call, error: BaseException | None) -> None:
+        """The worker is done, or dead."""
+        self.end = StopAsyncIteration if error is None else error
+        self.wake()
+
+    def take(self) -> Wire:
+        """Take the next of the items that have come."""
+        self._taken += 1
+        if self._taken % (WINDOW // 2) == 0 and self._call is not None:
+            self._call.home.post(self._call.grant, WINDOW // 2)
+        return self.items.pop(0)
+
+    def more(self) -> asyncio.Future[None]:
+        """Return what is done once something comes."""
+        self._waiter = waiter = asyncio.get_running_loop().create_future()
+        return waiter
+
+    def wake(self) -> None:
+        """Let whoever waits for `more` look again."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class Reply(Inbox):
     """The caller's end of one answer: what has come and was not read yet. Lives on the caller's loop.
 
     Kept apart from `ResponseStream`, so that a reader who drops the stream is noticed although the call at
     the worker still refers to this.
     """
 
-    __slots__ = (
-        "_call",
-        "_sender",
-        "_taken",
-        "_waiter",
-        "booking",
-        "context",
-        "direct",
-        "end",
-        "envelope",
-        "home",
-        "instance",
-        "is_over",
-        "items",
-        "picker",
-        "tries_left",
-    )
+    __slots__ = ("_sender", "booking", "context", "direct", "envelope", "instance", "is_over", "picker", "tries_left")
 
     def __init__(
         self,
@@ -69,26 +98,17 @@ class Reply:
         direct: bool,
         tries_left: int,
     ) -> None:
-        self.home = home
+        super().__init__(home)
         self.context = context
         self.envelope = envelope
         self.picker = picker
         self.direct = direct
         self.tries_left = tries_left
-        self.items: list[Wire] = []  # at most a window: short enough to take from its front
-        self.end: End | None = None
         self.is_over = False  # the reader has seen the end, or has hung up
         self.instance: Instance | None = None
         self.booking: str | None = None
         self._sender = sender
-        self._taken = 0
-        self._waiter: asyncio.Future[None] | None = None
-        self._call: Call | None = None
         context.on_stop(self, self.close)
-
-    def attach(self, call: Call) -> None:
-        """Take the answer from this call."""
-        self._call = call
 
     def is_answered_by(self, call: Call) -> bool:
         """Tell whether this call is still what the answer is taken from."""
@@ -127,13 +147,6 @@ class Reply:
         self._over()
         self.wake()
 
-    def take(self) -> Wire:
-        """Take the next of the items that have come."""
-        self._taken += 1
-        if self._taken % (WINDOW // 2) == 0 and self._call is not None:
-            self._call.home.post(self._call.grant, WINDOW // 2)
-        return self.items.pop(0)
-
     def take_end(self) -> End:
         """Take the end, to be raised once: whoever reads on sees a plain end, as with any iterator."""
         end, self.end = self.end, StopAsyncIteration
@@ -142,11 +155,6 @@ class Reply:
             self._over()
         return end
 
-    def more(self) -> asyncio.Future[None]:
-        """Return what is done once something comes."""
-        self._waiter = waiter = asyncio.get_running_loop().create_future()
-        return waiter
-
     def _over(self) -> None:
         self.is_over = True
         self.context.forget(self)
@@ -154,11 +162,6 @@ class Reply:
     def _settle(self, error: BaseException | None) -> None:
         self._call = None
         self._sender.settle(self, error)
-
-    def wake(self) -> None:
-        """Let whoever waits for `more` look again."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
 
 
 class ResponseStream:

@@ -18,7 +18,7 @@ from dynlab.hop import Hop
 from dynlab.protocols import EndpointId, Envelope, Wire, from_wire, to_wire
 from dynlab.runtime.context import Context, current_context
 from dynlab.runtime.loops import Mailbox
-from dynlab.runtime.reply import WINDOW, Reply
+from dynlab.runtime.reply import WINDOW, Inbox
 from dynlab.runtime.tally import Tally
 from dynlab.tracing import RequestTrace
 
@@ -33,7 +33,7 @@ class Call:
 
     __slots__ = ("_more", "context", "credit", "envelope", "home", "hop", "reply", "trace")
 
-    def __init__(self, envelope: Envelope, reply: Reply, trace: RequestTrace, hop: Hop, home: Mailbox) -> None:
+    def __init__(self, envelope: Envelope, reply: Inbox, trace: RequestTrace, hop: Hop, home: Mailbox) -> None:
         self.envelope = envelope
         self.home = home
         self.reply = reply

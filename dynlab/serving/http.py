@@ -27,12 +27,15 @@ from dynlab.serving.frames import error_frame, event_frame, item_text, raw_chunk
 from dynlab.serving.stepping import await_or_first
 from dynlab.trace_log import TraceLog
 
-__all__ = ("ApiRoute",)
+__all__ = ("UNAVAILABLE", "ApiRoute")
 
 FLUSH_BYTES = 65_536
 """A handler that never waits still sends its items in portions of this size."""
 HANG_UP_AFTER_S = 0.05
 """Only answers that take longer are watched for a client that hangs up: a watch costs as much as a short answer."""
+
+UNAVAILABLE = (NoInstancesError, WorkerUnavailableError, InstancesTimeoutError, DeploymentError)
+"""Errors that say that nobody was there to answer: 503."""
 
 _JSON = (b"content-type", b"application/json")
 _START_EVENTS = {
@@ -93,18 +96,26 @@ class ApiRoute:
         except ConnectionError:
             return  # the client left in the middle of its body
         context = self._begin(headers, arguments)
-        self._active[context] = receive
-        self._watch.begin()
+        self._took(context, receive)
         try:
             await self._answer(
                 arguments, context, b"text/event-stream" in headers.get(b"accept", b""), scope, receive, send
             )
         finally:
-            del self._active[context]
-            self._watch.end(context)
-            context.stop_generating()
-            if context.trace is not None:
-                self._traces.end(context.trace)
+            self._over(context)
+
+    def _took(self, context: Context, receive: Receive) -> None:
+        """Count a request as under way, and see whether its client stays."""
+        self._active[context] = receive
+        self._watch.begin()
+
+    def _over(self, context: Context) -> None:
+        """It is answered, or was given up: what it began below ends too."""
+        del self._active[context]
+        self._watch.end(context)
+        context.stop_generating()
+        if context.trace is not None:
+            self._traces.end(context.trace)
 
     def _begin(self, headers: dict[bytes, bytes], arguments: dict[str, Any]) -> Context:
         given = arguments.get("request_id")
@@ -212,7 +223,7 @@ async def _fail(error: Exception, out: _Output) -> None:
     """Report an error: as a status before the first item, as an event after it."""
     kind, message = type(error).__name__, str(error) or type(error).__name__
     if not out.begun:
-        gone = isinstance(error, NoInstancesError | WorkerUnavailableError | InstancesTimeoutError | DeploymentError)
+        gone = isinstance(error, UNAVAILABLE)
         report = {"detail": message, "type": kind, "notes": list(getattr(error, "__notes__", ()))}
         await _reply(out.send, 503 if gone else 500, report)
     elif out.events:

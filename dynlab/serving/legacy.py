@@ -188,8 +188,7 @@ class FastApiRoute(ApiRoute):
         if own and not scope["query_string"]:  # dynlab's own client has every argument in the body
             query = urlencode({key: given[key] for key in given if key in self.query}, doseq=True)
             scope = {**scope, "query_string": query.encode()}
-        self._active[context] = receive
-        self._watch.begin()
+        self._took(context, receive)
         outcome = "ok"
         try:
             _method.set(self.method)
@@ -204,11 +203,7 @@ class FastApiRoute(ApiRoute):
         finally:
             assert context.hop is not None
             context.hop.ended("stopped" if outcome == "ok" and context.is_stopped() else outcome)
-            del self._active[context]
-            self._watch.end(context)
-            context.stop_generating()
-            if context.trace is not None:
-                self._traces.end(context.trace)
+            self._over(context)
 
 
 class _Watched:

@@ -21,14 +21,14 @@ from prometheus_client.registry import Collector
 from dynlab.runtime.local import LocalPlanes, LocalRuntime
 from dynlab.runtime.request_plane import EndpointServer
 from dynlab.runtime.tally import SECOND, Histogram
-from dynlab.serving.http import ApiRoute
+from dynlab.serving.http import UNAVAILABLE, ApiRoute
 
 __all__ = ("GraphCollector", "GraphMetrics")
 
 Labels: TypeAlias = Mapping[str, str]
 
-UNAVAILABLE = ("NoInstancesError", "WorkerUnavailableError", "InstancesTimeoutError", "DeploymentError")
-"""Outcomes that Dynamo calls `unavailable`: nobody was there to answer."""
+_UNAVAILABLE = frozenset(error.__name__ for error in UNAVAILABLE)
+"""Outcomes that Dynamo calls `unavailable`."""
 
 
 class GraphMetrics:
@@ -131,7 +131,7 @@ def _status(outcome: str) -> Labels:
         return {"status": "success", "error_type": ""}
     if outcome == "stopped":
         return {"status": "error", "error_type": "cancelled"}
-    return {"status": "error", "error_type": "unavailable" if outcome in UNAVAILABLE else "internal"}
+    return {"status": "error", "error_type": "unavailable" if outcome in _UNAVAILABLE else "internal"}
 
 
 def _counter(name: str, meaning: str, samples: Iterable[tuple[Labels, float]]) -> Metric:

@@ -21,14 +21,12 @@ from dynlab.errors import ConfigError
 from dynlab.routing.modes import parse_router_mode
 from dynlab.sdk.service import DynamoService
 from dynlab.serving.instance import ServiceInstance
-from dynlab.serving.server import bind
+from dynlab.serving.server import FINISH_S, bind
 from dynlab.views.traces import Traces
 
-__all__ = ("FINISH_S", "READY", "Orders", "orders_of", "run_instance")
+__all__ = ("READY", "Orders", "orders_of", "run_instance")
 
 READY = "@dynlab ready "
-FINISH_S = 30.0
-"""How long it waits, when it is stopped, for what it has to answer."""
 _FORMAT = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
 
 
@@ -42,7 +40,6 @@ class Orders:
     discovery: str
     router_mode: str = "round-robin"
     config: dict[str, dict[str, Any]] = field(default_factory=dict)
-    kv: dict[str, Any] = field(default_factory=dict)
     migration_limit: int = 0
     seed: int | None = None
     host: str = "127.0.0.1"
@@ -68,7 +65,6 @@ def run_instance(service: DynamoService, orders: Orders) -> int:
         traces=Traces(seed=orders.seed),
         router_mode=parse_router_mode(orders.router_mode),
         migration_limit=orders.migration_limit,
-        kv=orders.kv,
         seed=orders.seed,
     )
     sock = bind(orders.host, orders.port) if service.apis else None

@@ -15,7 +15,8 @@ from typing import Any
 from dynlab.errors import DeploymentError, listed
 from dynlab.sdk.graph import Graph
 from dynlab.sdk.service import DynamoService
-from dynlab.serving.process import FINISH_S, READY, Orders
+from dynlab.serving.process import READY, Orders
+from dynlab.serving.server import FINISH_S
 
 __all__ = ("Processes",)
 

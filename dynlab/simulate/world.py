@@ -13,7 +13,7 @@ import numpy as np
 
 from dynlab.engine import Engine, FifoEngine, MockEngine, MockEngineArgs, Work
 from dynlab.runtime.discovery import LEASE_TTL_S
-from dynlab.runtime.instances import INHIBITED_S
+from dynlab.runtime.instances import next_tick
 from dynlab.simulate.changes import Change, Kill, Slow
 from dynlab.simulate.routers import Routing
 from dynlab.simulate.run import Outcome, Run
@@ -237,6 +237,6 @@ class World:
 
     def _report_down(self, worker: int) -> None:
         """Skip a worker that failed until the next tick, as `InstanceTable` does."""
-        tick = (math.floor(self.now / INHIBITED_S) + 1) * INHIBITED_S
+        tick = next_tick(self.now)
         if self._routing.skip(worker, tick):
             self.call_at(tick, self._routing.look_again)

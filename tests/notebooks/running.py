@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,3 +44,29 @@ def errors(notebook: Any) -> list[str]:
         for output in cell.outputs
         if output.output_type == "error"
     ]
+
+
+def run_changed(notebook: Any, changes: Mapping[str, str], claims: str, closing: int = 0) -> None:
+    """Run all cells with other words in them, then `claims`; the `closing` last ones run after those.
+
+    Each word has to be there: what is not changed any more proves nothing.
+    """
+    with kernel(notebook) as client:
+        cells = [(n, cell) for n, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
+        source = "\n".join(cell.source for _, cell in cells)
+        assert [] == [old for old in changes if old not in source]
+        last = len(cells) - closing
+        for n, cell in cells[:last]:
+            for old, new in changes.items():
+                cell.source = cell.source.replace(old, new)
+            client.execute_cell(cell, n)
+        execute(client, claims)
+        for n, cell in cells[last:]:
+            client.execute_cell(cell, n)
+    assert [] == errors(notebook)
+
+
+def printed(notebook: Any, cell_id: str) -> str:
+    """Return what a cell has printed."""
+    (cell,) = (cell for cell in notebook.cells if cell.id == cell_id)
+    return "".join(output.text for output in cell.outputs if output.output_type == "stream")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import pytest
 
-from tests.notebooks.running import NOTEBOOKS, errors, execute, kernel, read
+from tests.notebooks.running import NOTEBOOKS, printed, read, run_changed
 
 pytestmark = [pytest.mark.notebook, pytest.mark.slow]
 
@@ -42,11 +41,6 @@ assert 32 == len(deployment.traces) and busy > 16  # there was something to look
 """
 
 
-def printed(notebook: Any, cell_id: str) -> str:
-    (cell,) = (cell for cell in notebook.cells if cell.id == cell_id)
-    return "".join(output.text for output in cell.outputs if output.output_type == "stream")
-
-
 @pytest.mark.parametrize("seed", [100, 200, 300])
 def test_what_it_says_is_so(seed: int) -> None:
     """All cells but the last run with other seeds; then each claim is held against what they measured."""
@@ -58,17 +52,7 @@ def test_what_it_says_is_so(seed: int) -> None:
         "seed=7": f"seed={seed}",
         "Random(7)": f"Random({seed})",
     }
-    with kernel(notebook) as client:
-        cells = [(n, cell) for n, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
-        source = "\n".join(cell.source for _, cell in cells)
-        assert [] == [old for old in changes if old not in source]
-        for n, cell in cells[:-1]:
-            for old, new in changes.items():
-                cell.source = cell.source.replace(old, new)
-            client.execute_cell(cell, n)
-        execute(client, CLAIMS.replace("SEED", str(seed)))
-        client.execute_cell(cells[-1][1], cells[-1][0])
-    assert [] == errors(notebook)
+    run_changed(notebook, changes, CLAIMS.replace("SEED", str(seed)), closing=1)
 
     # "theory says 10 s", "about two thirds off the time, and the third far less", "by seed"
     lines = re.findall(r"d = (\d), .*: ([\d.]+) s \(([\d.]+) to ([\d.]+) by seed\)", printed(notebook, "05-queue"))

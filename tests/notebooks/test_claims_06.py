@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import pytest
 
-from tests.notebooks.running import NOTEBOOKS, errors, execute, kernel, read
+from tests.notebooks.running import NOTEBOOKS, printed, read, run_changed
 
 pytestmark = [pytest.mark.notebook, pytest.mark.slow]
 
@@ -53,11 +52,6 @@ assert mean(before.isdisjoint(after) for before, after in zip(early, early[1:]))
 """
 
 
-def printed(notebook: Any, cell_id: str) -> str:
-    (cell,) = (cell for cell in notebook.cells if cell.id == cell_id)
-    return "".join(output.text for output in cell.outputs if output.output_type == "stream")
-
-
 @pytest.mark.parametrize("seed", [100, 200, 300])
 def test_what_it_says_is_so(seed: int) -> None:
     """All cells run with other seeds; then each claim is held against what they measured."""
@@ -67,16 +61,7 @@ def test_what_it_says_is_so(seed: int) -> None:
         "seed=n": f"seed={seed} + n",
         "seed=0": f"seed={seed}",
     }
-    with kernel(notebook) as client:
-        cells = [(n, cell) for n, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
-        source = "\n".join(cell.source for _, cell in cells)
-        assert [] == [old for old in changes if old not in source]
-        for n, cell in cells:
-            for old, new in changes.items():
-                cell.source = cell.source.replace(old, new)
-            client.execute_cell(cell, n)
-        execute(client, CLAIMS.replace("SEED", str(seed)))
-    assert [] == errors(notebook)
+    run_changed(notebook, changes, CLAIMS.replace("SEED", str(seed)))
 
     # "random for 9 or 10 s, power-of-two for about 3 s", and "it is better to ask everybody"
     found = re.findall(r"([\w-]+): ([\d.]+) s \(([\d.]+) to ([\d.]+) by seed\)", printed(notebook, "06-fresh"))

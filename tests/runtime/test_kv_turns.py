@@ -12,7 +12,7 @@ import pytest
 from dynlab.errors import NoInstancesError, WorkerUnavailableError
 from dynlab.runtime.client import LocalClient
 from dynlab.runtime.context import Context
-from tests.runtime.cluster import PATIENCE_S, Cluster, Happened, first, settled
+from tests.runtime.cluster import PATIENCE_S, Cluster, Happened, Worker, first, settled
 
 TOKENS = 60
 """Of each prompt: more than half of the 100 that a worker prefills at once, so one request is enough for a worker."""
@@ -37,12 +37,18 @@ class Gate:
         yield number
 
 
-async def handler_of(gate: Gate, cluster: Cluster) -> Any:
+async def gated(cluster: Cluster) -> tuple[Gate, Worker, LocalClient]:
+    """Start one worker behind a gate, and make a client that routes by "kv" and has found it."""
+    gate = Gate()
+
     async def handle(request: Any) -> AsyncGenerator[Any, None]:
         async for item in gate(request):
             yield item
 
-    return await cluster.worker(handle)
+    worker = await cluster.worker(handle)
+    client = await cluster.client(router_mode="kv")
+    await client.wait_for_instances()
+    return gate, worker, client
 
 
 def prompt(number: int) -> str:
@@ -79,10 +85,7 @@ async def send(client: LocalClient, *numbers: int) -> list[asyncio.Task[Any]]:
 
 async def test_requests_wait_their_turn_and_none_overtakes(cluster: Cluster) -> None:
     """One prompt is enough for the worker: the second and the third go one by one, in the order of their coming."""
-    gate = Gate()
-    await handler_of(gate, cluster)
-    client = await cluster.client(router_mode="kv")
-    await client.wait_for_instances()
+    gate, _, client = await gated(cluster)
 
     tasks = await send(client, 1, 2, 3)
     await arrived(gate, 1)
@@ -97,10 +100,7 @@ async def test_requests_wait_their_turn_and_none_overtakes(cluster: Cluster) -> 
 
 async def test_who_waited_says_for_how_long(cluster: Cluster) -> None:
     """The pick's detail has the seconds in the router's queue; who did not wait has none."""
-    gate = Gate()
-    await handler_of(gate, cluster)
-    client = await cluster.client(router_mode="kv")
-    await client.wait_for_instances()
+    gate, _, client = await gated(cluster)
 
     tasks = await send(client, 1, 2)
     await arrived(gate, 1)
@@ -116,10 +116,7 @@ async def test_who_waited_says_for_how_long(cluster: Cluster) -> None:
 
 async def test_who_does_not_want_to_wait_is_left_out(cluster: Cluster) -> None:
     """A waiting request that is cancelled or stopped is never sent, and those behind it get its turn."""
-    gate = Gate()
-    await handler_of(gate, cluster)
-    client = await cluster.client(router_mode="kv")
-    await client.wait_for_instances()
+    gate, _, client = await gated(cluster)
     context = Context("stopped")
 
     one, two = await send(client, 1, 2)
@@ -141,10 +138,7 @@ async def test_who_does_not_want_to_wait_is_left_out(cluster: Cluster) -> None:
 
 async def test_two_clients_share_the_queue(cluster: Cluster) -> None:
     """The queue is the runtime's, whichever loop its clients live on."""
-    gate = Gate()
-    await handler_of(gate, cluster)
-    here = await cluster.client(router_mode="kv")
-    await here.wait_for_instances()
+    gate, _, here = await gated(cluster)
     there = await cluster.worker(path="test.Other.generate")
 
     async def ask_there() -> Any:
@@ -164,10 +158,7 @@ async def test_two_clients_share_the_queue(cluster: Cluster) -> None:
 
 async def test_when_the_last_worker_dies_the_queue_hears_of_it(cluster: Cluster) -> None:
     """The request under way fails with its worker; those that wait find nobody to go to."""
-    gate = Gate()
-    worker = await handler_of(gate, cluster)
-    client = await cluster.client(router_mode="kv")
-    await client.wait_for_instances()
+    gate, worker, client = await gated(cluster)
 
     tasks = await send(client, 1, 2)
     await arrived(gate, 1)
@@ -182,10 +173,7 @@ async def test_when_the_last_worker_dies_the_queue_hears_of_it(cluster: Cluster)
 async def test_without_a_threshold_nobody_waits(cluster: Cluster) -> None:
     """It is None by default, as in Dynamo."""
     cluster.planes.kv = {"block_size": 4, "max_num_batched_tokens": 100}
-    gate = Gate()
-    await handler_of(gate, cluster)
-    client = await cluster.client(router_mode="kv")
-    await client.wait_for_instances()
+    gate, _, client = await gated(cluster)
 
     tasks = await send(client, 1, 2, 3)
     await arrived(gate, 3)

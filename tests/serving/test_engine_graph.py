@@ -14,12 +14,12 @@ from dynlab.errors import ConfigError, RequestFailedError
 from dynlab.hello_world import DummyWorker, Frontend
 from dynlab.protocols import GeneralRequest
 from dynlab.sdk.context import dynamo_context
-from dynlab.sdk.depends import depends
-from dynlab.sdk.endpoint import api, async_on_start, dynamo_endpoint
+from dynlab.sdk.endpoint import async_on_start, dynamo_endpoint
 from dynlab.sdk.service import service
 from dynlab.serving.deployment import Deployment
 from dynlab.serving.serve import serve
 from tests.serving.test_kv_graph import FAMILIES, hits
+from tests.timed_front import front_of
 
 FAST = {"speedup_ratio": 1000.0}
 """A prefill of 16.5 ms takes as many microseconds."""
@@ -119,28 +119,10 @@ class TimedWorker:
                 yield {"ttft_s": tokens.ttft_s, "cached": tokens.cached_blocks, "by": dynamo_context["hostname"]}
 
 
-@service(dynamo={"namespace": "timed"})
-class TimedFrontend:
-    """Routes to the above."""
-
-    worker = depends(TimedWorker)
-
-    @async_on_start
-    async def connect(self) -> None:
-        self.client = await dynamo_context["runtime"].endpoint("timed.TimedWorker.begenerate").client()
-
-    @api
-    async def ask(self, prompt: str, request_id: str) -> AsyncIterator[str]:
-        """Pass a prompt on."""
-        request = GeneralRequest(prompt=prompt, request_id=request_id)
-        async for item in await self.client.route(request.model_dump_json()):
-            yield json.dumps(item.data())
-
-
 def test_an_equal_prompt_has_its_first_token_sooner() -> None:
     """By the engine's own clock: 14 words take 1 s and 7 s; when three blocks are cached, two words are left."""
-    workers = {"TimedWorker": 3}
-    with serve(TimedFrontend, workers=workers, router_mode="kv", kv={"block_size": 4}, name="timed") as deployment:
+    front = front_of(TimedWorker)
+    with serve(front, workers={"TimedWorker": 3}, router_mode="kv", kv={"block_size": 4}, name="timed") as deployment:
         first, *later = [json.loads(item) for _ in range(4) for item in deployment.ask(FAMILIES[0])]
 
     assert {"ttft_s": pytest.approx(8.0, rel=1e-6), "cached": 0, "by": first["by"]} == first

@@ -24,14 +24,14 @@ from dynlab.routing.modes import PickFunction, RouterMode
 from dynlab.runtime.discovery import Discovery
 from dynlab.runtime.local import LocalPlanes, LocalRuntime
 from dynlab.sdk.context import dynamo_context
-from dynlab.sdk.depends import depends
-from dynlab.sdk.endpoint import api, async_on_start, dynamo_endpoint
+from dynlab.sdk.endpoint import async_on_start, dynamo_endpoint
 from dynlab.sdk.service import service
 from dynlab.serving.serve import serve
 from dynlab.simulate.changes import Kill
 from dynlab.simulate.run import Outcome, Run
 from dynlab.simulate.simulator import simulate
 from dynlab.simulate.workload import Workload, prefix_families
+from tests.timed_front import front_of
 
 PATH = "dynamo-demo.DummyWorker.begenerate"
 WORKERS, SEED, OSL = 4, 7, 3
@@ -222,24 +222,6 @@ class TimedWorker:
             }
 
 
-@service(dynamo={"namespace": "timed"})
-class TimedFrontend:
-    """Routes to the above."""
-
-    worker = depends(TimedWorker)
-
-    @async_on_start
-    async def connect(self) -> None:
-        self.client = await dynamo_context["runtime"].endpoint("timed.TimedWorker.begenerate").client()
-
-    @api
-    async def ask(self, prompt: str, request_id: str) -> AsyncIterator[str]:
-        """Pass a prompt on."""
-        request = GeneralRequest(prompt=prompt, request_id=request_id)
-        async for item in await self.client.route(request.model_dump_json()):
-            yield json.dumps(item.data())
-
-
 def as_lived(answers: Sequence[Mapping[str, Any]]) -> Workload:
     """Return the requests of a live run, each when it came to its engine."""
     n = len(answers)
@@ -255,7 +237,7 @@ def test_the_graph_does_what_the_simulator_says() -> None:
     that is its own. No request waits a microsecond more or less.
     """
     prompts = [" ".join(f"{number}.{n}" for n in range(1 + 37 * number % 40)) for number in range(300)]
-    with serve(TimedFrontend, workers={"TimedWorker": WORKERS}, name="timed", seed=SEED) as deployment:
+    with serve(front_of(TimedWorker), workers={"TimedWorker": WORKERS}, name="timed", seed=SEED) as deployment:
         batch = deployment.ask_many(prompts, concurrency=32)
     lived = sorted((json.loads(answer or "") for answer in batch.answers), key=lambda answer: answer["times_s"][0])
     workload, worker = as_lived(lived), [answer["worker"] for answer in lived]

@@ -112,7 +112,7 @@ class AiDynamoClient(LocalClient):
         reply.attach(call)
         if reply not in self._sending:
             self._sending[reply] = asyncio.get_running_loop().create_future()
-        pump = asyncio.get_running_loop().create_task(self._pump(call, send, parcel))
+        pump = asyncio.get_running_loop().create_task(self._pump(reply, call, send, parcel))
         self._pumps.add(pump)
         pump.add_done_callback(self._pumps.discard)
 
@@ -144,7 +144,7 @@ class AiDynamoClient(LocalClient):
         if reply.is_answered_by(call):
             reply.instance = self._table.take(instance_id)
 
-    async def _pump(self, call: Call, send: Send, parcel: Parcel) -> None:
+    async def _pump(self, reply: Reply, call: Call, send: Send, parcel: Parcel) -> None:
         """Let the items of an answer come in."""
         number = self._engine.send_off(parcel)
         theirs = self._engine.context(call.envelope.request_id, number)
@@ -154,10 +154,10 @@ class AiDynamoClient(LocalClient):
         try:
             # Annotated: of bare items, the engine leaves out those that are None.
             answer = await send(from_wire(call.envelope.wire), context=theirs)
-            _done(self._sending.pop(call.reply, None))
+            _done(self._sending.pop(reply, None))
             async for item in answer:
                 call.credit -= 1
-                call.reply.deliver(call, to_wire(item.data()))
+                reply.deliver(call, to_wire(item.data()))
                 if call.credit <= 0:
                     await call.window(call.context)
                 if call.context.stopped:
@@ -167,21 +167,20 @@ class AiDynamoClient(LocalClient):
             raise
         except Exception as exc:
             raised = parcel.errors[0] if parcel.errors else None
-            error = raised if isinstance(raised, DynlabError) else self._translated(exc, call)
+            error = raised if isinstance(raised, DynlabError) else self._translated(exc, reply, call)
         finally:
             if self._engine.parcels.pop(number, None) is not None and not call.hop.ended_ns:  # it arrived nowhere
                 call.hop.ended("stopped" if error is None else type(error).__name__)
-        call.reply.finish(call, error)
-        if call.reply.end is not None:
-            _done(self._sending.pop(call.reply, None))
+        reply.finish(call, error)
+        if reply.end is not None:
+            _done(self._sending.pop(reply, None))
 
-    def _translated(self, error: Exception, call: Call) -> Exception:
+    def _translated(self, error: Exception, reply: Reply, call: Call) -> Exception:
         """Return what dynlab calls it; an error of a handler stays as the engine tells it."""
         text = str(error)
         if "No workers available" in text:
             return NoInstancesError(self.endpoint, self._table.seen()[2])
-        instance = call.reply.instance
-        instance_id = call.hop.instance_id if instance is None else instance.instance_id
+        instance_id = call.hop.instance_id if reply.instance is None else reply.instance.instance_id
         if "not found for endpoint" in text:
             return InstanceNotFoundError(self.endpoint, instance_id or 0, self.instance_ids())
         if isinstance(error, TypeError):

@@ -6,15 +6,14 @@ Runs on the engine's loop. So a worker that blocks its thread hurts only itself,
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator
 from typing import Any
 
 from dynlab.errors import DynlabError, StreamIncompleteError, WorkerUnavailableError
-from dynlab.protocols import Envelope, Wire, from_wire, to_wire
+from dynlab.protocols import Envelope, from_wire, to_wire
 from dynlab.runtime.ai_dynamo.engine import Engine, Parcel
 from dynlab.runtime.loops import Mailbox
-from dynlab.runtime.reply import WINDOW
+from dynlab.runtime.reply import Inbox
 from dynlab.runtime.request_plane import Call, EndpointServer
 from dynlab.trace_log import TraceLog
 
@@ -42,8 +41,9 @@ class Ingress:
             raise _engine_error("WorkerUnavailable", "the instance has left")
         parcel = self._parcel(server, context)
         trace, hop = parcel.trace, parcel.hop
-        inbox = _Inbox()
-        call = Call(Envelope(server.endpoint, context.id(), to_wire(request)), inbox, trace, hop, server.home)  # type: ignore[arg-type]
+        inbox = Inbox(Mailbox.here())
+        call = Call(Envelope(server.endpoint, context.id(), to_wire(request)), inbox, trace, hop, server.home)
+        inbox.attach(call)
         try:
             server.submit(call)
         except WorkerUnavailableError as error:
@@ -53,7 +53,7 @@ class Ingress:
         try:
             while True:
                 while inbox.items:
-                    yield from_wire(inbox.take(call))
+                    yield from_wire(inbox.take())
                 if inbox.end is not None:
                     break
                 await asyncio.wait({inbox.more(), stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -82,39 +82,6 @@ class Ingress:
         hop = trace.hop(None, server.endpoint.component, server.endpoint.name)
         hop.instance_id, hop.worker = server.instance_id, server.worker
         return Parcel(trace, hop, lambda instance_id: None, [])
-
-
-class _Inbox:
-    """Where a worker's items wait for the engine to take them. Lives on the engine's loop; see `Reply`."""
-
-    def __init__(self) -> None:
-        self.home = Mailbox.here()
-        self.items: deque[Wire] = deque()
-        self.end: BaseException | type[StopAsyncIteration] | None = None
-        self._taken = 0
-        self._more: asyncio.Future[None] | None = None
-
-    def deliver(self, call: Call, wire: Wire) -> None:
-        self.items.append(wire)
-        self._wake()
-
-    def finish(self, call: Call, error: BaseException | None) -> None:
-        self.end = StopAsyncIteration if error is None else error
-        self._wake()
-
-    def take(self, call: Call) -> Wire:
-        self._taken += 1
-        if self._taken % (WINDOW // 2) == 0:
-            call.home.post(call.grant, WINDOW // 2)
-        return self.items.popleft()
-
-    def more(self) -> asyncio.Future[None]:
-        self._more = asyncio.get_running_loop().create_future()
-        return self._more
-
-    def _wake(self) -> None:
-        if self._more is not None and not self._more.done():
-            self._more.set_result(None)
 
 
 def _engine_error(kind: str, text: str) -> Exception:
