@@ -21,7 +21,7 @@ hello: $(VENV)/.lab ## Set up what is missing, then run the graph once and draw 
 	$(BIN)/dynlab hello $(ARGS)
 
 test: $(VENV)/.dev ## Run every test on up to 4 cores, and say what was skipped and why (ARGS='-n 0 -k NAME')
-	$(BIN)/python -m pytest -ra -n auto --maxprocesses 4 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -ra -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: style types floors ## Style, format, types and floors
 

@@ -16,12 +16,18 @@ CLAIMS = {
         assert 3 == len(set(ports)) and 1 == sum(map(is_open, set(ports)))  # "one port"
         """,
     "01_one_request_three_layers": """
+        from statistics import median
+
         from dynlab.views.waterfall import spans_of
 
         assert ["Frontend", "Processor", "DummyWorker"] == [hop.service for hop in trace.hops]  # "three hops"
-        spans = spans_of(trace)
-        assert "client + HTTP" == max(spans, key=lambda span: span.self_ms).name  # "most of the time is HTTP"
-        assert spans[0].self_ms > trace.duration_ms / 2
+        own = {}
+        for n in range(21):  # one request alone may be held up anywhere
+            list(deployment.ask("how long", request_id=f"own-{n}"))
+            for span in spans_of(deployment.traces[f"own-{n}"]):
+                own.setdefault(span.name, []).append(span.self_ms)
+        http, *others = sorted((median(times) for times in own.values()), reverse=True)
+        assert http == median(own["client + HTTP"]) and http > sum(others)  # "most of the time is HTTP"
         # "answers 422 itself; nobody behind it hears of it"
         assert "r-2" in deployment.traces and not {"r-3", "r-4"} & {t.request_id for t in deployment.traces}
         """,
