@@ -30,8 +30,8 @@ def plot_lanes(traces: Source, ax: Axes | None = None, service: str | None = Non
     return draw_lanes(timeline_of(traces, service), ax)
 
 
-def draw_lanes(timeline: Timeline, ax: Axes | None = None) -> Axes:
-    """Draw what `timeline_of` worked out."""
+def draw_lanes(timeline: Timeline, ax: Axes | None = None, full: tuple[float, float] = (1.0, 1.0)) -> Axes:
+    """Draw what `timeline_of` worked out; a full bar is at least so many that are served, or that wait."""
     lanes, picks = timeline.lanes, timeline.picks
     ax = ax if ax is not None else new_axes(7.6, 1.7 + min(0.62, 6 / max(1, len(lanes))) * max(2, len(lanes)))
     whole = timeline.whole_ms or 1.0
@@ -45,7 +45,8 @@ def draw_lanes(timeline: Timeline, ax: Axes | None = None) -> Axes:
     served = [shown(lane.serving) for lane in lanes]
     waited = [shown(lane.waiting) for lane in lanes]
     # One request at least is a full bar, or a moment's work in a quiet second would look like much.
-    most = [max([1.0, *(n for steps in each for _, n in steps)]) for each in (served, waited)]
+    drawn = zip(full, (served, waited), strict=True)
+    most = [max([least, *(n for steps in each for _, n in steps)]) for least, each in drawn]
     for row, (serving, waiting) in enumerate(zip(served, waited, strict=True)):
         floor = row + BASE
         step_area(ax, serving, floor, -SERVING / most[0], facecolor=TIER)

@@ -47,10 +47,10 @@ def new_axes(width: float = 7.2, height: float = 3.4) -> Axes:
     return new_column(1, width, height)[0]
 
 
-def new_column(rows: int, width: float, height: float) -> list[Axes]:
-    """Make a figure of so many axes, one above the other."""
+def new_column(rows: int, width: float, height: float, heights: Sequence[float] | None = None) -> list[Axes]:
+    """Make a figure of so many axes, one above the other, equally high or in these proportions."""
     figure = Figure(figsize=(width, height), dpi=100, facecolor=PAPER, layout="constrained")
-    return list(figure.subplots(rows, 1, squeeze=False)[:, 0])
+    return list(figure.subplots(rows, 1, squeeze=False, height_ratios=heights)[:, 0])
 
 
 def caption(ax: Axes, title: str, x: str, y: str, note: str) -> None:

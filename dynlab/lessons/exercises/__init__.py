@@ -9,7 +9,7 @@ from dynlab.lessons.exercise import Exercise
 
 __all__ = ("EXERCISES", "LESSONS")
 
-LESSONS = ("00", "01", "02", "03", "05", "06", "07")
+LESSONS = ("00", "01", "02", "03", "04", "05", "06", "07", "08", "09")
 """The notebooks that have exercises."""
 
 
