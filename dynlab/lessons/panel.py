@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dynlab.hello_world import Frontend
+from dynlab.panels.routing import RoutingPanel
 from dynlab.serving.serve import serve
-from dynlab.views.panels import RoutingPanel
 
 __all__ = ("LiveRun", "routing_panel")
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dynlab.lessons.panel import routing_panel
-from dynlab.views.panels import MAX_REQUESTS, MAX_WORKERS, RoutingPanel, bars_html
+from dynlab.panels.routing import MAX_REQUESTS, MAX_WORKERS, RoutingPanel, bars_html
 
 
 class Scripted:

@@ -1,0 +1,1 @@
+"""Live views in a notebook: what moves, and what has buttons. Each leaves a still for pages without a kernel."""
