@@ -53,7 +53,7 @@ class Machine:
             _run(command)
 
     def tear_down(self) -> None:
-        self.stop()
+        self.crash()
         _run(f"ip netns del {self._space}", check=False)
         _run(f"ip link del {self._wire}", check=False)
 
@@ -111,7 +111,7 @@ class Machine:
 
     def crash(self) -> None:
         """Kill every process here, as a machine that loses its power."""
-        pids = _run(f"ip netns pids {self._space}").split()
+        pids = _run(f"ip netns pids {self._space}", check=False).split()
         for pid in pids:
             _run(f"kill -9 {pid}", check=False)
         if self._process is not None:

@@ -58,7 +58,6 @@ def test_a_machine_that_is_cut_off_is_routed_around_and_comes_back(three: Machin
     three[3].cut_off(False)
 
     assert sum(who != "node2" for who in around) <= 2
-    assert ["node2"] * 4 == around[-4:]
     until_all_answer(three, {"node2", "node3"})
 
 
@@ -67,8 +66,7 @@ def test_a_machine_that_dies_costs_at_most_what_dynamo_says(three: Machines) -> 
     three[3].crash()
     after = answered_by(three, 30, "dead")
 
-    assert sum(who != "node2" for who in after) <= 3
-    assert ["node2"] * 4 == after[-4:]
+    assert sum(who != "node2" for who in after) <= 3  # it is tried again every 5 s
 
     three[3].serve("dynlab.hello_world:DummyWorker")
     until_all_answer(three, {"node2", "node3"})
